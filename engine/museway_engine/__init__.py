@@ -1,0 +1,1 @@
+"""How the model answers: worker wire, modes, pool. Knows no money and no HTTP server."""
