@@ -44,11 +44,14 @@ class Options(Struct, frozen=True, kw_only=True):
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Read the command line; exits with a usage message where it makes no sense."""
-    parser = argparse.ArgumentParser(prog="python -m doubles.fake_worker", description=__doc__)
-    for name, default in ((field, getattr(Options(), field)) for field in Options.__struct_fields__):
+    parser = argparse.ArgumentParser(
+        prog="python -m doubles.fake_worker", description=__doc__, argument_default=argparse.SUPPRESS
+    )
+    for name in Options.__struct_fields__:
+        default: bool | int | float | str = getattr(Options(), name)
         flag = "--" + name.replace("_", "-")
         if isinstance(default, bool):
-            parser.add_argument(flag, default=default, action=argparse.BooleanOptionalAction)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction)
         else:
-            parser.add_argument(flag, default=default, type=type(default))
-    return convert(vars(parser.parse_args(arguments)), Options)
+            parser.add_argument(flag, metavar=str(default))
+    return convert(vars(parser.parse_args(arguments)), Options, strict=False)

@@ -1,6 +1,7 @@
 """What of a prompt was computed before: a radix tree's answers, without the tree."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 
 class PrefixCache:
@@ -28,8 +29,8 @@ class PrefixCache:
         for prefix in reversed(list(_prefixes(ids, salt))):
             self._known.pop(prefix, None)
             self._known[prefix] = None
-        excess = len(self._known) - self._capacity
-        for oldest in list(self._known)[: max(0, excess)]:
+        excess = max(0, len(self._known) - self._capacity)
+        for oldest in tuple(islice(self._known, excess)):
             del self._known[oldest]
 
     def clear(self) -> None:

@@ -46,7 +46,8 @@ def _value(schema: Any, root: JsonObject, depth: int) -> Any:
             return None
         case _:
             raise Refusal(
-                400, f'Failed to compile json grammar: /project/cpp/json_schema_converter.cc:4175: Unsupported type "{kind}"\n'
+                400,
+                f'Failed to compile json grammar: /project/cpp/json_schema_converter.cc:4175: Unsupported type "{kind}"\n',
             )
 
 

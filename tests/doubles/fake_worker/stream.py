@@ -1,0 +1,69 @@
+"""The event stream of one answer, with the ways in which a script makes it go wrong."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from doubles.fake_worker.engine import Run
+from doubles.fake_worker.http import Connection
+
+DONE = b"data: [DONE]\n\n"
+Encode = Callable[[Any], bytes]
+
+
+def encoder(*, spaces: bool) -> Encode:
+    """JSON bytes: compact UTF-8, or with spaces and ASCII only."""
+    return _spaced if spaces else msgspec.json.encode
+
+
+def _spaced(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+class EventStream:
+    """Writes events and keeps the book's account of what left. The head is sent with the first event."""
+
+    def __init__(self, connection: Connection, run: Run, encode: Encode) -> None:
+        self._connection = connection
+        self._run = run
+        self._encode = encode
+        self._held: list[bytes] = []
+        self._begun = False
+        connection.split_bytes = run.behaviour.split_bytes
+
+    def event(self, payload: Any, *, count: int | None = None) -> None:
+        """One event; `count` is the number of tokens made when it carries text."""
+        self._send(b"data: %b\n\n" % self._encode(payload))
+        if count is not None and not self._connection.is_gone:
+            self._run.entry.sent = count
+
+    def malformed(self) -> None:
+        self._send(b'data: {"id": "x", "choices": [{"index\n\n')
+
+    def usage_written(self) -> None:
+        """The final count is on its way."""
+        self._run.entry.usage_sent = not self._connection.is_gone
+
+    def end(self) -> None:
+        if self._run.behaviour.done:
+            self._send(DONE)
+        self.flush()
+        self._connection.end_stream()
+
+    def flush(self) -> None:
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            if not self._begun:
+                self._connection.start_stream()
+                self._begun = True
+            if not self._connection.is_gone:
+                self._run.entry.sent_bytes += len(data)
+            self._connection.chunk(data)
+
+    def _send(self, data: bytes) -> None:
+        self._held.append(data)
+        if len(self._held) >= self._run.behaviour.events_per_write:
+            self.flush()
