@@ -31,6 +31,8 @@ def prompt_ids(
     choice: str | JsonObject,
     *,
     thinking: bool,
+    opens_answer: bool = True,
+    continues: bool = False,
 ) -> list[int]:
     """Ids of a rendered conversation. As in SGLang, `tool_choice` none or a name takes tools out of the prompt."""
     shown = tools or []
@@ -39,7 +41,7 @@ def prompt_ids(
     elif isinstance(choice, dict):
         wanted = choice.get("function", {}).get("name")
         shown = [tool for tool in shown if tool.function.get("name") == wanted]
-    return encode(render(messages, shown, thinking=thinking))
+    return encode(render(messages, shown, thinking=thinking, opens_answer=opens_answer, continues=continues))
 
 
 def chat_run(engine: Engine, body: ChatBody) -> Run:
@@ -47,7 +49,9 @@ def chat_run(engine: Engine, body: ChatBody) -> Run:
     if not 1 <= body.n <= _CHOICES_MAX:
         raise Refusal(400, "range() arg 3 must not be zero", "BadRequest")
     thinking = is_thinking(body.chat_template_kwargs, body.reasoning_effort)
-    prompt = body.input_ids or prompt_ids(body.messages, body.tools, body.tool_choice, thinking=thinking)
+    prompt = body.input_ids or prompt_ids(
+        body.messages, body.tools, body.tool_choice, thinking=thinking, continues=body.continue_final_message
+    )
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     if limit is not None and len(prompt) + limit > engine.options.context:
         raise Refusal(400, _beyond_context(len(prompt), limit, engine.options.context))
@@ -67,7 +71,7 @@ def chat_run(engine: Engine, body: ChatBody) -> Run:
         ignore_eos=body.ignore_eos,
         thinking=thinking if body.input_ids is None else thinking and _is_open(prompt),
         budget=cast("int | None", budget),
-        split_reasoning=body.separate_reasoning and engine.options.reasoning_parser,
+        counts_reasoning=engine.options.reasoning_parser,
         json_text=_constrained(body),
         calls=_calls(body),
     )
@@ -95,7 +99,7 @@ def generate_run(engine: Engine, body: GenerateBody) -> Run:
         seed=asked.sampling_seed,
         ignore_eos=asked.ignore_eos,
         thinking=_is_open(prompt),
-        split_reasoning=body.require_reasoning and engine.options.reasoning_parser,
+        counts_reasoning=body.require_reasoning and engine.options.reasoning_parser,
         json_text=json_text,
     )
     return _run(engine, body, "generate", prompt, sampling, wish, 1)

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+import uuid
 
 import msgspec
 
 from doubles.fake_worker.admission import chat_run
+from doubles.fake_worker.book import Entry
 from doubles.fake_worker.engine import ConnectionDropped, Engine, Run
 from doubles.fake_worker.generation import Generation, Made
 from doubles.fake_worker.http import Connection, Request
@@ -15,6 +17,8 @@ from doubles.fake_worker.speech import Lane
 from doubles.fake_worker.stream import Encode, EventStream
 from doubles.fake_worker.usage import chat_logprobs, usage
 
+_APART = {"reasoning_content": (Lane.REASONING,), "content": (Lane.CONTENT,)}
+_TOGETHER = {"content": (Lane.REASONING, Lane.CLOSE, Lane.CONTENT)}
 _decoder = msgspec.json.Decoder(ChatBody)
 
 
@@ -47,6 +51,7 @@ class _Answer:
         self._events = EventStream(connection, run, encode)
         self._created = int(time.time())
         options = body.stream_options
+        self._lanes = _APART if body.separate_reasoning else _TOGETHER
         self._wants_usage = bool(options and options.include_usage)
         self._wants_counts = bool(options and options.continuous_usage_stats) and run.behaviour.usage
 
@@ -81,7 +86,8 @@ class _Answer:
                 )
                 generation.abort(0)
             held.append(made)
-            if len(held) >= behaviour.tokens_per_chunk or generation.finish is not None:
+            ready = len(held) >= behaviour.tokens_per_chunk and not generation.is_holding
+            if ready or generation.finish is not None:
                 self._content(index, generation, held)
                 held.clear()
 
@@ -93,11 +99,11 @@ class _Answer:
         self._delta(index, {"reasoning_content": None}, finish=self._reason(generation), matched=finish.matched)
 
     def _content(self, index: int, generation: Generation, held: list[Made]) -> None:
-        for lane, name in ((Lane.REASONING, "reasoning_content"), (Lane.CONTENT, "content")):
-            text = "".join(made.text for made in held if made.lane is lane)
+        for name, lanes in self._lanes.items():
+            shown = [made for made in held if made.lane in lanes]
+            text = "".join(made.text for made in shown)
             if text:
-                delta: JsonObject = {"reasoning_content": None, name: text}
-                self._delta(index, delta, generation=generation, made=[m for m in held if m.lane is lane])
+                self._delta(index, {"reasoning_content": None, name: text}, generation=generation, made=shown)
         for made in held:
             for call in made.deltas:
                 whole = {"role": None, "content": None, "reasoning_content": None, "tool_calls": [call]}
@@ -130,9 +136,15 @@ class _Answer:
         total = sum(g.completion for g in self._run.generations) if generation is not None else None
         self._events.event(self._chunk([choice], counts), count=total)
 
+    def _id(self, choices: list[JsonObject]) -> str:
+        """The rid; with several choices each has an id of its own, as each is a request of its own inside."""
+        if len(self._run.generations) == 1 or not choices:
+            return self._run.entry.rid
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._run.entry.rid} {choices[0]['index']}").hex
+
     def _chunk(self, choices: list[JsonObject], counts: JsonObject | None) -> JsonObject:
         chunk: JsonObject = {
-            "id": self._run.entry.rid,
+            "id": self._id(choices),
             "object": "chat.completion.chunk",
             "created": self._created,
             "model": self._body.model,
@@ -154,11 +166,10 @@ class _Answer:
 
     def refuse(self, refused: QueueFull) -> None:
         """A full queue on a stream: 200, an error event, zeros, the end."""
-        self._events.event(refused.event_body())
+        self._events.error(refused.event_body())
         if self._wants_usage:
-            zeros = {"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0, "prompt_tokens_details": None}
-            zeros |= {"reasoning_tokens": 0, "completion_tokens_details": None}
-            self._events.event(self._chunk([], zeros))
+            nothing = Entry(rid="", route="chat", stream=True, salt="")
+            self._events.event(self._chunk([], usage(nothing, 0, 0, self._engine.options.cache_details)))
         self._events.end()
 
     # -- whole
@@ -191,11 +202,11 @@ class _Answer:
     def _message(self, index: int, generation: Generation, made: list[Made]) -> JsonObject:
         finish = generation.finish
         assert finish is not None
-        text = {lane: "".join(m.text for m in made if m.lane is lane) for lane in Lane}
+        text = {name: "".join(m.text for m in made if m.lane in lanes) for name, lanes in self._lanes.items()}
         message: JsonObject = {
             "role": "assistant",
-            "content": text[Lane.CONTENT],
-            "reasoning_content": text[Lane.REASONING] or None,
+            "content": text["content"],
+            "reasoning_content": text.get("reasoning_content") or None,
         }
         if generation.has_calls:
             message["tool_calls"] = _whole_calls(made)

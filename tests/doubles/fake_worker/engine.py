@@ -33,6 +33,15 @@ class ConnectionDropped(Exception):
     """A script cut the connection; nothing more is written to it."""
 
 
+class _Place(Struct, order=True):
+    """A place in the queue: higher priority first, then whoever came first."""
+
+    rank: int
+    order: int
+    turn: asyncio.Future[None]
+    granted: bool = False
+
+
 class Run(Struct, kw_only=True):
     """One admitted request: its sequences, its behaviour, its line in the book."""
 
@@ -41,6 +50,7 @@ class Run(Struct, kw_only=True):
     behaviour: Behaviour
     priority: int
     generations: list[Generation]
+    is_queued: bool = True
     abortable: bool = True
     """A request for several choices runs under hidden rids, which no abort by the client's rid meets."""
     wakers: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
@@ -63,7 +73,7 @@ class Engine:
         self.cache = PrefixCache(options.cache_tokens)
         self.live: dict[str, Run] = {}
         self.running = 0
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[_Place] = []
         self._order = count()
         self._watchers: set[asyncio.Future[None]] = set()
 
@@ -121,7 +131,11 @@ class Engine:
         try:
             await self._slot(run)
             try:
-                entry.cached = self.cache.match(run.prompt, entry.salt)
+                if run.generations[0].is_aborting:
+                    entry.prompt = 0  # a request that leaves the queue unserved reports no prompt either
+                else:
+                    run.is_queued = False
+                    entry.cached = self.cache.match(run.prompt, entry.salt)
                 yield
             finally:
                 self._next()
@@ -134,25 +148,26 @@ class Engine:
         if self.running < self.options.max_running:
             self.running += 1
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        item = (-run.priority, next(self._order), turn)
-        heapq.heappush(self._waiting, item)
-        run.wakers.add(turn)
+        place = _Place(-run.priority, next(self._order), asyncio.get_running_loop().create_future())
+        heapq.heappush(self._waiting, place)
+        run.wakers.add(place.turn)
         try:
-            await turn
+            await place.turn
         finally:
-            run.wakers.discard(turn)
-        if item in self._waiting:  # woken by an abort, not by its turn
-            self._waiting.remove(item)
-            heapq.heapify(self._waiting)
-            self.running += 1  # it holds a slot for the moment of its end; `_next` gives it back
+            run.wakers.discard(place.turn)
+            if not place.granted:  # woken by an abort: it takes a slot for the moment of its end, `_next` gives it back
+                if place in self._waiting:
+                    self._waiting.remove(place)
+                    heapq.heapify(self._waiting)
+                self.running += 1
 
     def _next(self) -> None:
         self.running -= 1
         while self._waiting and self.running < self.options.max_running:
-            _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
+            place = heapq.heappop(self._waiting)
+            if not place.turn.done():
+                place.granted = True
+                place.turn.set_result(None)
                 self.running += 1
 
     def _write_down(self, run: Run) -> None:
@@ -189,8 +204,7 @@ class Engine:
     def _end_early(self, run: Run) -> None:
         steps = run.behaviour.abort_steps
         for generation in run.generations:
-            is_queued = run.entry.first_token is None
-            generation.abort(0 if is_queued else self.options.abort_steps if steps is None else steps)
+            generation.abort(0 if run.is_queued else self.options.abort_steps if steps is None else steps)
         run.wake()
         self._note()
 

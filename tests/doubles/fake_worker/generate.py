@@ -8,18 +8,27 @@ from doubles.fake_worker.admission import generate_run
 from doubles.fake_worker.engine import ConnectionDropped, Engine, Run
 from doubles.fake_worker.generation import Finish, Generation, Made
 from doubles.fake_worker.http import Connection, Request
-from doubles.fake_worker.refusal import QueueFull
+from doubles.fake_worker.refusal import QueueFull, Refusal
 from doubles.fake_worker.shapes import GenerateBody, JsonObject
-from doubles.fake_worker.stream import Encode, EventStream
+from doubles.fake_worker.stream import DONE, Encode, EventStream
 from doubles.fake_worker.usage import logprob_of
 
 _decoder = msgspec.json.Decoder(GenerateBody)
 
 
 async def generate(engine: Engine, encode: Encode, request: Request, connection: Connection) -> None:
-    """Raises Refusal before anything is written; a full queue ends a stream by an abort with status 503."""
+    """Raises Refusal for a whole answer; a stream is refused by an event, after status 200."""
     body = _decoder.decode(request.body)
-    run = generate_run(engine, body)
+    try:
+        run = generate_run(engine, body)
+    except Refusal as refused:
+        if not body.stream or refused.status >= 500:
+            raise
+        connection.start_stream()
+        connection.chunk(b"data: %b\n\n" % encode(refused.generate_event()))
+        connection.chunk(DONE)
+        connection.end_stream()
+        return
     connection.on_gone = lambda: engine.left(run)
     answer = _Answer(engine, encode, body, run, connection)
     try:
@@ -55,9 +64,10 @@ class _Answer:
             if behaviour.malformed_after == generation.completion:
                 self._events.malformed()
             if behaviour.error_event_after == generation.completion:
-                self._events.event({"error": {"message": behaviour.message}})
+                self._events.event(Refusal(500, behaviour.message).generate_event())
                 generation.abort(0)
-            if generation.completion % behaviour.tokens_per_chunk == 0 or generation.finish is not None:
+            ready = generation.completion - self._told >= behaviour.tokens_per_chunk and not generation.is_holding
+            if ready or generation.finish is not None:
                 self._events.event(self._payload(), count=generation.completion)
 
         await self._engine.decode(self._run, generation, show)
@@ -75,13 +85,19 @@ class _Answer:
         self._connection.answer(200, data)
 
     def refuse(self, refused: QueueFull) -> None:
-        finish = {"type": "abort", "message": refused.message, "status_code": 503, "err_type": "SERVICE_UNAVAILABLE"}
-        meta = {"id": self._run.entry.rid, "finish_reason": finish, "prompt_tokens": 0, "completion_tokens": 0}
-        self._events.event({"text": "", "output_ids": [], "meta_info": {**meta, "cached_tokens": 0}})
+        finish = {"type": "abort", "status_code": 503, "message": refused.message}
+        self._events.event(self._unserved(finish))
         self._events.end()
+
+    def _unserved(self, finish: JsonObject) -> JsonObject:
+        """The last words to a request that never left the queue: no prompt count, no cached count."""
+        meta = {"id": self._run.entry.rid, "finish_reason": finish, "weight_version": "default"}
+        return {"text": "", "output_ids": [], "meta_info": {**meta, "completion_tokens": 0}}
 
     def _payload(self) -> JsonObject:
         """The state so far, or what is new in it."""
+        if self._run.is_queued:
+            return self._unserved({"type": "abort", "message": "Abort in waiting queue"})
         made, text = self._generation.ids, self._generation.text
         start, text_start = 0, 0
         if self._body.stream and not self._engine.options.cumulative:
@@ -111,10 +127,12 @@ class _Answer:
             meta |= {"e2e_latency": now - self._began, "request_received_ts": self._began, "request_finished_ts": now}
         if self._body.return_logprob:
             shown = self._shown[start:]
-            rows = [[logprob_of(one, self._run.behaviour), one.token, None] for one in shown]
+            rows = [(logprob_of(one, self._run.behaviour), one.token, None) for one in shown]
             meta |= {"input_token_logprobs": [], "output_token_logprobs": rows}
-            if self._body.top_logprobs_num:
-                meta |= {"input_top_logprobs": [], "output_top_logprobs": [[row] for row in rows]}
+            meta["output_token_logprobs_length"] = self._generation.completion
+            if top := self._body.top_logprobs_num:
+                ranked = [[(best - rank, token, None) for rank in range(top)] for best, token, _ in rows]
+                meta |= {"input_top_logprobs": [], "output_top_logprobs": ranked}
         return meta
 
     def _finish(self) -> JsonObject | None:

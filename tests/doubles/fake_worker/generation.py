@@ -72,6 +72,11 @@ class Generation:
                 self.finish = Finish("abort")
 
     @property
+    def is_holding(self) -> bool:
+        """The text ends as a stop text begins, so nothing is shown until the next token tells."""
+        return any(self.text.endswith(stop[:size]) for stop in self._sampling.stop for size in range(1, len(stop)))
+
+    @property
     def is_aborting(self) -> bool:
         return self._aborted_at is not None
 

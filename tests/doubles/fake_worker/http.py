@@ -4,6 +4,7 @@ It shows what a test of metering needs: the moment a peer left, and every write 
 """
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import TypeAlias, cast
@@ -48,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         task = asyncio.get_running_loop().create_task(self._serve())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._served)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -89,6 +90,13 @@ class Connection(asyncio.Protocol):
             self.split_bytes = False
             if not keep_alive:
                 self.close()
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        """A fault of the double itself must be seen: on standard error, and as a reset connection."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            traceback.print_exception(fault)
+            self.drop()
 
     # -- for the handler
     @property

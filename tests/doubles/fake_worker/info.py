@@ -47,6 +47,8 @@ def server_info(options: Options) -> JsonObject:
         "page_size": 1,
         "schedule_policy": "fcfs",
         "enable_priority_scheduling": True,
+        "disable_priority_preemption": True,
+        "max_req_input_len": options.context - 6,
         "enable_cache_report": options.cache_details != "null",
         "enable_metrics": True,
         "incremental_streaming_output": not options.cumulative,
@@ -80,7 +82,10 @@ def loads(engine: Engine) -> JsonObject:
 
 
 def metrics(engine: Engine) -> str:
-    """Prometheus text with the series that a gateway compares its own sums with."""
+    """Prometheus text with the series that a gateway compares its own sums with.
+
+    As with priority scheduling on, gauges come as the total (`priority=""`) and once more per priority.
+    """
     counters = engine.counters
     rows = (
         ("prompt_tokens_total", "counter", counters.prompt),
@@ -91,12 +96,10 @@ def metrics(engine: Engine) -> str:
         ("num_running_reqs", "gauge", engine.running),
         ("num_queue_reqs", "gauge", engine.waiting),
     )
-    label = f'{{model_name="{engine.options.model}"}}'
     lines: list[str] = []
     for name, kind, value in rows:
-        lines += [
-            f"# HELP sglang:{name} {name}",
-            f"# TYPE sglang:{name} {kind}",
-            f"sglang:{name}{label} {float(value)}",
-        ]
+        lines += [f"# HELP sglang:{name} {name}", f"# TYPE sglang:{name} {kind}"]
+        for priority in ("", "0") if kind == "gauge" else ("",):
+            label = f'engine_type="unified",model_name="{engine.options.model}",priority="{priority}"'
+            lines.append(f"sglang:{name}{{{label}}} {float(value)}")
     return "\n".join(lines) + "\n"

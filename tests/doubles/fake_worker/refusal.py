@@ -22,12 +22,20 @@ class Refusal(Exception):
         """The shape of `/generate`, another one."""
         return {"error": {"message": self.message}}
 
+    def generate_event(self) -> JsonObject:
+        """A stream of `/generate` is refused by an event, after status 200."""
+        kind = "invalid_request_error" if self.status < 500 else "internal_error"
+        return {"error": {"message": self.message, "type": kind, "code": self.status, "retryable": False}}
+
 
 class QueueFull(Refusal):
     """No room among the waiting. A stream is answered with status 200 and an error event, everything else with 503."""
 
     def __init__(self) -> None:
         super().__init__(503, QUEUE_FULL, "503")
+
+    def generate_body(self) -> JsonObject:
+        return self.chat_body()
 
     def event_body(self) -> JsonObject:
         """The error event of a stream."""

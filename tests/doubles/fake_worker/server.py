@@ -103,9 +103,20 @@ class Server:
 
     async def _tokenize(self, request: Request, connection: Connection) -> None:
         body = msgspec.json.decode(request.body, type=TokenizeBody)
+        if (body.messages is None) == (body.prompt is None):
+            raise Refusal(400, "1 validation error: Exactly one of 'prompt' or 'messages' must be provided.")
         if body.messages is not None:
             thinking = is_thinking(body.chat_template_kwargs, body.reasoning_effort)
-            tokens: list[Any] = list(prompt_ids(body.messages, body.tools, body.tool_choice, thinking=thinking))
+            tokens: list[Any] = list(
+                prompt_ids(
+                    body.messages,
+                    body.tools,
+                    body.tool_choice,
+                    thinking=thinking,
+                    opens_answer=body.add_generation_prompt,
+                    continues=body.continue_final_message,
+                )
+            )
         elif isinstance(body.prompt, list):
             tokens = [encode(prompt) for prompt in body.prompt]
         else:
@@ -115,13 +126,13 @@ class Server:
 
     async def _detokenize(self, request: Request, connection: Connection) -> None:
         body = msgspec.json.decode(request.body, type=DetokenizeBody)
-        text = [self._text(one, body) for one in body.tokens] if _is_batch(body) else self._text(body.tokens, body)
+        batch = [one for one in body.tokens if isinstance(one, list)]
+        flat = [one for one in body.tokens if isinstance(one, int)]
+        text = [self._text(one, body) for one in batch] if batch else self._text(flat, body)
         self._json(connection, {"text": text})
 
-    def _text(self, tokens: Any, body: DetokenizeBody) -> str:
-        if any(not 0 <= token < SIZE for token in tokens):
-            raise Refusal(400, "out of range integral type conversion attempted")
-        return decode(tokens, skip_special=body.skip_special_tokens)
+    def _text(self, tokens: list[int], body: DetokenizeBody) -> str:
+        return decode([token for token in tokens if 0 <= token < SIZE], skip_special=body.skip_special_tokens)
 
     # -- probes
     async def _is_well(self, connection: Connection) -> bool:
@@ -199,10 +210,6 @@ class Server:
     async def _flush(self, request: Request, connection: Connection) -> None:
         self.engine.cache.clear()
         connection.answer(200, b"Cache flushed.\n", "text/plain; charset=utf-8")
-
-
-def _is_batch(body: DetokenizeBody) -> bool:
-    return bool(body.tokens) and isinstance(body.tokens[0], list)
 
 
 def _validation(wrong: msgspec.MsgspecError, request: Request) -> str:

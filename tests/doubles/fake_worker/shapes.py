@@ -70,6 +70,7 @@ class ChatBody(Struct, kw_only=True):
     chat_template_kwargs: JsonObject | None = None
     reasoning_effort: str | None = None
     separate_reasoning: bool = True
+    continue_final_message: bool = False
     custom_params: JsonObject | None = None
 
 
@@ -114,13 +115,15 @@ class TokenizeBody(Struct, kw_only=True):
     tool_choice: str | JsonObject = "auto"
     chat_template_kwargs: JsonObject | None = None
     reasoning_effort: str | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
     model: str = "default"
 
 
 class DetokenizeBody(Struct, kw_only=True):
     """`POST /v1/detokenize`."""
 
-    tokens: list[int] | list[list[int]]
+    tokens: list[int | list[int]]
     skip_special_tokens: bool = True
 
 

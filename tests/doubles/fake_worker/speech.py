@@ -54,8 +54,8 @@ class Wish(Struct, kw_only=True):
     """The prompt ends inside an open think block."""
     budget: int | None = None
     """Tokens after which the worker itself closes the block."""
-    split_reasoning: bool = True
-    """The parser takes the reasoning out of the content."""
+    counts_reasoning: bool = True
+    """A parser tells reasoning from content."""
     json_text: str | None = None
     calls: tuple[Call, ...] = ()
 
@@ -107,8 +107,8 @@ def _think(speech: Speech, wish: Wish, behaviour: Behaviour, words: Iterator[int
         thought = [next(words) for _ in range(drawn.randint(4, _LENGTH_LONGEST))]
     if wish.budget is not None:
         thought = thought[: max(0, wish.budget)]
-    speech.say(thought, Lane.REASONING if wish.split_reasoning else Lane.CONTENT)
-    speech.say(encode(CLOSE_TAG), Lane.CLOSE if wish.split_reasoning else Lane.CONTENT)
+    speech.say(thought, Lane.REASONING if wish.counts_reasoning else Lane.CONTENT)
+    speech.say(encode(CLOSE_TAG), Lane.CLOSE if wish.counts_reasoning else Lane.CONTENT)
     speech.say(encode("\n\n"), Lane.CONTENT)
 
 

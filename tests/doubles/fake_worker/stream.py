@@ -39,6 +39,10 @@ class EventStream:
         if count is not None and not self._connection.is_gone:
             self._run.entry.sent = count
 
+    def error(self, payload: Any) -> None:
+        """An error event; SGLang writes it with spaces, whatever its other events have."""
+        self._send(b"data: %b\n\n" % _spaced(payload))
+
     def malformed(self) -> None:
         self._send(b'data: {"id": "x", "choices": [{"index\n\n')
 

@@ -9,8 +9,13 @@ from doubles.fake_worker.shapes import JsonObject, Message, Tool
 _ROLES = {"system", "user", "assistant", "tool", "developer", "function"}
 
 
-def render(messages: Sequence[Message], tools: Sequence[Tool], *, thinking: bool) -> str:
-    """Text with the generation prompt at its end. Raises Refusal for an unknown role or an image."""
+def render(
+    messages: Sequence[Message], tools: Sequence[Tool], *, thinking: bool, opens_answer: bool, continues: bool
+) -> str:
+    """Text with the generation prompt at its end, or with the last message left open.
+
+    Raises Refusal for no message, an unknown role or an image.
+    """
     if not messages:
         raise Refusal(400, "Messages cannot be empty.")
     parts: list[str] = []
@@ -26,7 +31,10 @@ def render(messages: Sequence[Message], tools: Sequence[Tool], *, thinking: bool
         for call in message.tool_calls or ():
             body += f"\n<tool_call>\n{json.dumps(call.get('function'), sort_keys=True)}\n</tool_call>"
         parts.append(f"<|im_start|>{message.role}\n{body}<|im_end|>\n")
-    parts.append("<|im_start|>assistant\n" + ("<think>\n" if thinking else ""))
+    if continues:
+        return "".join(parts).removesuffix("<|im_end|>\n")
+    if opens_answer:
+        parts.append("<|im_start|>assistant\n" + ("<think>\n" if thinking else ""))
     return "".join(parts)
 
 

@@ -35,6 +35,11 @@ def chat_logprobs(made: list[Made], top: int, behaviour: Behaviour) -> JsonObjec
     content: list[JsonObject] = []
     for one in made:
         raw = BYTES_OF[one.token]
-        token = {"token": raw.decode(errors="replace"), "bytes": list(raw), "logprob": logprob_of(one, behaviour)}
-        content.append({**token, "top_logprobs": [dict(token)] if top else []})
-    return {"content": content, "refusal": None}
+        token: JsonObject = {
+            "token": raw.decode(errors="replace"),
+            "bytes": list(raw),
+            "logprob": logprob_of(one, behaviour),
+        }
+        others = ({**token, "logprob": token["logprob"] - rank} for rank in range(1, top))
+        content.append({**token, "top_logprobs": [dict(token), *others] if top else []})
+    return {"content": content}
