@@ -17,10 +17,10 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
@@ -47,8 +47,8 @@ def main() -> int:
             with told("Packages"):
                 pip("install", *PROJECT)
         except subprocess.CalledProcessError as error:
-            print(f"\nmake install: {error.cmd[-1]!r} failed with status {error.returncode}; the whole output is {LOG}")
-            print("".join(LOG.read_text(errors="replace").splitlines(keepends=True)[-12:]).rstrip())
+            say(f"\nmake install: {error.cmd[-1]!r} failed with status {error.returncode}; the whole output is {LOG}\n")
+            say("".join(LOG.read_text(errors="replace").splitlines(keepends=True)[-12:]))
             return 1
         STAMP.write_text(wanted)
         return 0
@@ -77,7 +77,9 @@ def make_environment() -> None:
 
 
 def works() -> bool:
-    return PYTHON.exists() and subprocess.run([PYTHON, "-I", "-c", ""], capture_output=True, check=False).returncode == 0
+    return (
+        PYTHON.exists() and subprocess.run([PYTHON, "-I", "-c", ""], capture_output=True, check=False).returncode == 0
+    )
 
 
 def pip(*arguments: str) -> None:
@@ -93,29 +95,40 @@ def run(*command: str) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Generator[None]:
     """Hold the lock of this checkout; the kernel frees it however the process ends."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Another run installs into this checkout: waiting for it", flush=True)
+            say("Another run installs into this checkout: waiting for it\n")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
-def told(step: str) -> Iterator[None]:
+def told(step: str) -> Generator[None]:
     """Say what begins, then how long it took and how large the environment is now."""
     began = time.monotonic()
-    print(f"{step} … ", end="", flush=True)
+    say(f"{step} … ")
     yield
     size = sum(path.lstat().st_size for path in VENV.rglob("*") if path.is_file())
-    print(f"{time.monotonic() - began:.0f} s, {size / 1e6:.0f} MB", flush=True)
+    say(f"{time.monotonic() - began:.0f} s, {size / 1e6:.0f} MB\n")
+
+
+def say(text: str) -> None:
+    """At once, also through a pipe."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def end(*_: object) -> NoReturn:
+    """SIGTERM is an ordinary end: locks and children go."""
+    sys.exit(143)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end)
     try:
         status = main()
     except KeyboardInterrupt:
