@@ -1,0 +1,116 @@
+"""One HTTP exchange over ASGI: read the body within bounds, notice a client that leaves, send.
+
+Why not Litestar's Request and Response on the hot path: when a client goes while Litestar waits in `send`, the iterator
+given to its Stream is closed only when collected. Here `async with` owns the lifetime (ARCHITECTURE.md, STYLE §7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from litestar.types import Message, Receive, Scope, Send
+
+from museway_platform.api.errors import ApiError, body_too_large, wrong_content_type
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ClientGone(Exception):
+    """The client closed the connection; nobody reads what would be sent."""
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return value
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises ApiError 413 above `limit` bytes (before reading on), 415 for another content type."""
+    content_type = header(scope, b"content-type")
+    if content_type is not None and not content_type.lower().startswith(b"application/json"):
+        raise wrong_content_type(content_type)
+    length = header(scope, b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise body_too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise body_too_large(limit)
+        parts.append(part)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -> None:
+    """Run `work` in this task; a client that leaves cancels it. Raises ClientGone then.
+
+    ASGI tells of a client that left through `receive` alone: a `send` after a disconnect is silent on every server.
+    The cancellation is always delivered inside `work`: it is asked for only while `work` waits.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.get_running_loop().create_task(watch())
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise ClientGone from None
+    finally:
+        watcher.cancel()
+
+
+class Exchange:
+    """The answering half: start once, then bodies. `started` says whether a status has left."""
+
+    __slots__ = ("_send", "request_id", "started", "status")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.started = False
+        self.status = 0
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        self.status = status
+        message: Message = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"x-request-id", self.request_id.encode()), *headers],
+        }
+        await self._send(message)
+
+    async def write(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def finish(self, body: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def json(self, status: int, body: bytes, headers: Headers) -> None:
+        length = str(len(body)).encode()
+        await self.start(status, [(b"content-type", b"application/json"), (b"content-length", length), *headers])
+        await self.finish(body)
+
+    async def error(self, error: ApiError, body: bytes) -> None:
+        await self.json(error.status, body, [(k.encode(), v.encode()) for k, v in error.headers.items()])
