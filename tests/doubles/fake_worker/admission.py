@@ -53,6 +53,8 @@ def chat_run(engine: Engine, body: ChatBody) -> Run:
         body.messages, body.tools, body.tool_choice, thinking=thinking, continues=body.continue_final_message
     )
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+    if limit is not None and limit > engine.options.context:
+        raise Refusal(400, _too_large(limit, engine.options.context))
     if limit is not None and len(prompt) + limit > engine.options.context:
         raise Refusal(400, _beyond_context(len(prompt), limit, engine.options.context))
     limit = _checked(limit, body.temperature, body.top_p, engine.options.context - len(prompt))
@@ -184,6 +186,10 @@ def _calls(body: ChatBody) -> tuple[Call, ...]:
             name=str(function.get("name", "")), arguments=minimal_text(function.get("parameters") or {"type": "object"})
         ),
     )
+
+
+def _too_large(limit: int, context: int) -> str:
+    return f"max_completion_tokens is too large: {limit}.This model supports at most {context} completion tokens."
 
 
 def _beyond_context(prompt: int, limit: int, context: int) -> str:
