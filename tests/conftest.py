@@ -1,0 +1,25 @@
+"""Fixtures that every room's tests share; each is defined beside the thing that it starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from doubles.fixtures import fake_worker, fake_worker_process
+from postgres import database, empty_database, migrated_template, pool, postgres_dsn, postgres_server
+
+__all__ = [
+    "database",
+    "empty_database",
+    "fake_worker",
+    "fake_worker_process",
+    "migrated_template",
+    "pool",
+    "postgres_dsn",
+    "postgres_server",
+]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop of production."""
+    return "asyncio", {"use_uvloop": True}
