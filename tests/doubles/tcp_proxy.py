@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
@@ -34,7 +34,9 @@ class Faults(Struct):
     frozen: set[Toward] = field(default_factory=set[Toward])
     """Bytes in this direction wait until they thaw."""
     cut_after: dict[Toward, int] = field(default_factory=dict[Toward, int])
-    """Reset a connection once so many bytes passed in this direction; the byte that reaches the number still passes."""
+    """End a connection once so many bytes passed in this direction; the byte that reaches the number still passes."""
+    cut_by: Literal["reset", "end"] = "reset"
+    """A reset may overtake the bytes before it; an end (FIN) comes after exactly those bytes."""
     refusing: bool = False
     """Reset every new connection."""
 
@@ -116,7 +118,7 @@ class _Link:
             limit = self._faults.cut_after.get(side.toward)
             if limit is not None and side.passed + len(data) >= limit:
                 target.write(data[: limit - side.passed])
-                self.cut()
+                self.cut() if self._faults.cut_by == "reset" else self.close()
                 return
             side.passed += len(data)
             target.write(data)
@@ -126,6 +128,12 @@ class _Link:
         self.is_cut = True
         self.client.reset()
         self.server.reset()
+
+    def close(self) -> None:
+        """End both directions after what was written."""
+        for side in (self.client, self.server):
+            if side.transport is not None:
+                side.transport.close()
 
     def half_close(self, toward: Toward) -> None:
         target = self.server.transport if toward is Toward.SERVER else self.client.transport

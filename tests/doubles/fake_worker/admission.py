@@ -52,6 +52,7 @@ def chat_run(engine: Engine, body: ChatBody) -> Run:
     prompt = body.input_ids or prompt_ids(
         body.messages, body.tools, body.tool_choice, thinking=thinking, continues=body.continue_final_message
     )
+    engine.check_prompt(prompt)
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     if limit is not None and limit > engine.options.context:
         raise Refusal(400, _too_large(limit, engine.options.context))
@@ -85,6 +86,7 @@ def generate_run(engine: Engine, body: GenerateBody) -> Run:
     if body.input_ids is None and body.text is None:
         raise Refusal(400, "Either text, input_ids or input_embeds should be provided.")
     prompt = body.input_ids if body.input_ids is not None else encode(body.text or "")
+    engine.check_prompt(prompt)
     asked = body.sampling_params
     limit = _checked(asked.max_new_tokens, asked.temperature, asked.top_p, engine.options.context - len(prompt))
     sampling = Sampling(
@@ -117,7 +119,7 @@ def _run(
     choices: int,
 ) -> Run:
     rid = body.rid or uuid.uuid4().hex
-    engine.check(prompt, rid)
+    engine.check_rid(rid)
     behaviour = engine.rules.pick(text=decode(prompt, skip_special=False), rid=rid, route=route)
     if behaviour.status is not None:
         engine.book.refused += 1

@@ -97,13 +97,13 @@ class Engine:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def check(self, prompt: list[int], rid: str) -> None:
-        """Raises Refusal for a prompt that does not fit or a rid that is live.
-
-        An id outside the vocabulary ends the process, as it ends SGLang.
-        """
+    def check_rid(self, rid: str) -> None:
+        """Raises Refusal for a rid that is live."""
         if rid in self.live:
             raise Refusal(400, f"Duplicate request ID detected: {rid}")
+
+    def check_prompt(self, prompt: list[int]) -> None:
+        """Raises Refusal for a prompt that does not fit. An id outside the vocabulary ends the process, as it ends SGLang."""
         if len(prompt) >= self.options.context:
             raise Refusal(
                 400,
