@@ -35,6 +35,9 @@ _FINISHED: Final = frozenset({"done", "stopped", "failed"})
 _QUOTE: Final = b'"'
 _UNSAID: FinishReason = "stop"
 
+FINGERPRINT: Final = "fp_museway_1"
+"""What OpenAI calls the backend's configuration; changes with how answers are made."""
+
 
 def completion_id(request_id: str) -> str:
     """OpenAI's spelling of an answer's id; the ULID is the request's."""
@@ -52,7 +55,7 @@ class ChatStream:
     `created` is seconds since the epoch; `fingerprint` names the configuration that answers.
     """
 
-    def __init__(self, call: ChatCall, *, created: int, fingerprint: str) -> None:
+    def __init__(self, call: ChatCall, *, created: int, fingerprint: str = FINGERPRINT) -> None:
         completion = call.completion
         self._call = call
         self._n = completion.n
@@ -255,7 +258,7 @@ def _tool_call(call: _Call) -> bytes:
 class ChatAnswer:
     """Collects one answer and writes it as one JSON object: any number of `add`, then `body`, once."""
 
-    def __init__(self, call: ChatCall, *, created: int, fingerprint: str) -> None:
+    def __init__(self, call: ChatCall, *, created: int, fingerprint: str = FINGERPRINT) -> None:
         self._call = call
         self._created = created
         self._fingerprint = fingerprint
