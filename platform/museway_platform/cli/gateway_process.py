@@ -1,0 +1,108 @@
+"""The gateway as a child: granian with its workers, ended when we end, ready when it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from museway_engine.runtime.guarded import Guarded
+
+from museway_platform.cli.prompt import Failure
+
+_POLL_S = 0.1
+_PROBE_TIMEOUT_S = 5.0
+_TAIL_LINES = 8
+
+DRAIN_S = 30
+"""How long running streams may take to end after SIGTERM before their process is killed."""
+
+
+def granian_command(*, host: str, port: int, processes: int) -> list[str]:
+    """How the gateway is served, in production and by `up` alike (the reasons for each flag: tests/bench/RESULTS.md)."""
+    return [
+        *(sys.executable, "-m", "granian", "museway_platform.gateway:create_app", "--factory"),
+        *("--host", host, "--port", str(port), "--workers", str(processes)),
+        *("--interface", "asgi", "--loop", "uvloop", "--http", "1"),
+        *("--respawn-failed-workers", "--workers-kill-timeout", str(DRAIN_S)),
+        *("--no-access-log", "--log-level", "warning", "--no-ws"),
+    ]
+
+
+class GatewayProcess:
+    """One granian on `host:port`, with `environment` as its only settings. Use from one event loop."""
+
+    def __init__(self, *, host: str, port: int, processes: int, environment: Mapping[str, str], log: Path) -> None:
+        self.host, self.port, self.log = host, port, log
+        self._command = granian_command(host=host, port=port, processes=processes)
+        self._environment = environment
+        self._process: Guarded | None = None
+        self._began_at = 0
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - read, not bound
+        return f"http://{host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        self._began_at = self.log.stat().st_size if self.log.exists() else 0
+        self._process = Guarded(self._command, log=self.log, environment=self._environment, grace_s=DRAIN_S + 2.0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        await asyncio.to_thread(self._process.stop)
+
+    async def ready(self, timeout_s: float) -> None:
+        """Wait for 200 on /readyz. Raises Failure where it ends or still lacks something after `timeout_s`."""
+        missing = "it does not listen"
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    self._raise_if_ended()
+                    status, missing = await asyncio.to_thread(_readiness, self.url)
+                    if status == 200:
+                        return
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            raise Failure(f"the gateway is not ready after {timeout_s:.0f} s: {missing}; its log is {self.log}") from error
+
+    async def ended(self) -> None:
+        """Return never, or raise Failure when the gateway ends by itself."""
+        while True:
+            self._raise_if_ended()
+            await asyncio.sleep(_POLL_S * 5)
+
+    def _raise_if_ended(self) -> None:
+        assert self._process is not None
+        if (status := self._process.poll()) is not None:
+            with self.log.open("rb") as log:
+                log.seek(self._began_at)
+                tail = log.read().decode(errors="replace").strip().splitlines()[-_TAIL_LINES:]
+            raise Failure(f"the gateway ended with status {status}: {' | '.join(tail)} (its log is {self.log})")
+
+
+def _readiness(url: str) -> tuple[int, str]:
+    """The status of /readyz (0: nobody answers) and what it says is missing."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=_PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error) or type(error).__name__
+    finally:
+        connection.close()
+    try:
+        missing = json.loads(body).get("missing", body.decode(errors="replace"))
+    except (ValueError, AttributeError):
+        missing = body.decode(errors="replace")
+    return answer.status, ", ".join(missing) if isinstance(missing, list) else str(missing)
