@@ -197,6 +197,21 @@ class SignedReceipt(Struct, frozen=True, kw_only=True):
     signature: str
 
 
+class ReceiptKey(Struct, frozen=True, kw_only=True):
+    """An Ed25519 public key as RFC 8037 writes it; `x` is base64url."""
+
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    kid: str
+    x: str
+
+
+class ReceiptKeys(Struct, frozen=True, kw_only=True):
+    """Every key that ever signed, retired ones too."""
+
+    keys: list[ReceiptKey]
+
+
 class ReceiptPending(Struct, frozen=True, kw_only=True):
     """The request is known and its records are on their way to the ledger."""
 

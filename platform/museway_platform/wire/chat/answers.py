@@ -13,7 +13,7 @@ from museway_engine.rid import Phase
 from museway_platform.wire.chat.usage import AgentUse, AutoChoice, Museway, ThinkingUse, Usage
 
 
-class _Answer(Struct, frozen=True, forbid_unknown_fields=True):
+class _Answer(Struct, frozen=True):
     pass
 
 
