@@ -21,47 +21,71 @@ from museway_engine.runtime.step import InstallFailed, Step
 _RUNTIME = Path(__file__).parent
 _COMPLETE = "complete"
 
-# About what the finished environment and pip's working copies come to, and what must be free before we begin.
-_BYTES: dict[Device, int | None] = {"cpu": 3_600_000_000, "gpu": None}
-_FREE_BYTES: dict[Device, int] = {"cpu": 5_000_000_000, "gpu": 25_000_000_000}
-
 # PyPI's torch for Linux is a CUDA build. The CPU builds are versions of their own (`+cpu`) on PyTorch's index, which we
 # ask only if pip, as it is configured here, does not know one: a mirror or a folder of wheels comes first.
 _TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 _PIP = ("-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off")
 
-_PROOF: dict[Device, str] = {
-    "cpu": "from sglang_cpu import launch; import sglang, torch; print(sglang.__version__, torch.__version__)",
-    "gpu": "import sglang, torch; assert torch.cuda.is_available(); print(sglang.__version__, torch.__version__)",
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """How an environment is made: all of this is in its key, but for the two sizes."""
+
+    requirements: Path
+    closed: bool  # the file is a whole freeze: install it without dependencies
+    cpu_torch: bool  # its torch pin must come as the CPU build
+    proof: str  # Python code that fails if the result is of no use
+    python_path: str = ""  # PYTHONPATH for the proof
+    size_bytes: int | None = None  # about what it comes to, pip's working copies included; None: unknown
+    free_bytes: int = 0  # what must be free on the disk before we begin
+
+
+RECIPES: dict[Device, Recipe] = {
+    # --no-deps can't be written in a requirements file, and without it pip fetches CUDA packages: gigabytes that would
+    # not even import beside a CPU torch.
+    "cpu": Recipe(
+        requirements=_RUNTIME / "requirements-cpu.txt",
+        closed=True,
+        cpu_torch=True,
+        proof="from sglang_cpu import launch; import sglang, torch; print(sglang.__version__, torch.__version__)",
+        python_path=str(_RUNTIME),
+        size_bytes=3_100_000_000,
+        free_bytes=5_000_000_000,
+    ),
+    "gpu": Recipe(
+        requirements=_RUNTIME / "requirements-gpu.txt",
+        closed=False,
+        cpu_torch=False,
+        proof="import sglang, torch; assert torch.cuda.is_available(); print(sglang.__version__, torch.__version__)",
+        free_bytes=25_000_000_000,
+    ),
 }
 
 
 class _Complete(msgspec.Struct, frozen=True):
     """What `complete` says: for a person who finds it."""
 
-    device: str
     python: str
     size_bytes: int
     seconds: float
     made: str
 
 
-def engine_environment(cache: Cache, *, device: Device, progress: Progress) -> Path:
+def engine_environment(cache: Cache, recipe: Recipe, *, progress: Progress) -> Path:
     """The Python of the engine's environment, made first if it is not there. Blocks; minutes where it must be made.
 
     Raises InstallFailed. Safe to interrupt and to run several times at once: one makes it, the others wait and are told.
     """
-    requirements = _RUNTIME / f"requirements-{device}.txt"
     base, version = _interpreter(cache)
-    home = cache.engine(fingerprint(requirements.read_bytes(), version, platform.machine(), device))
+    how = f"closed={recipe.closed} cpu_torch={recipe.cpu_torch}"
+    home = cache.engine(fingerprint(_pins(recipe.requirements), how, version, platform.machine()))
     python = home / "bin" / "python"
     if _complete(home):
         return python
     purpose = "installs the engine's packages"
     with cache.locked(f"engine-{home.name}", purpose=purpose, progress=progress) as lock:
         if not _complete(home):
-            _make(cache, home, base=base, requirements=requirements, device=device, lock=lock, progress=progress)
+            _make(cache, home, recipe, base=base, lock=lock, progress=progress)
     return python
 
 
@@ -84,9 +108,7 @@ def _interpreter(cache: Cache) -> tuple[str, str]:
     return found, said.stdout.removeprefix("Python").strip()
 
 
-def _make(
-    cache: Cache, home: Path, *, base: str, requirements: Path, device: Device, lock: int, progress: Progress
-) -> None:
+def _make(cache: Cache, home: Path, recipe: Recipe, *, base: str, lock: int, progress: Progress) -> None:
     """Make it at its final path (environments can't be moved), from nothing; `complete` is written last of all."""
     began = time.monotonic()
     log = cache.log(f"engine-{home.name}")
@@ -94,33 +116,31 @@ def _make(
     remove(home)
     remove(scratch)
     scratch.mkdir(parents=True)
-    if (free := shutil.disk_usage(scratch).free) < _FREE_BYTES[device]:
-        wanted = f"{_FREE_BYTES[device] / 1e9:.0f} GB must be free in {cache.root}, {free / 1e9:.1f} GB are"
+    if (free := shutil.disk_usage(scratch).free) < recipe.free_bytes:
+        wanted = f"{recipe.free_bytes / 1e9:.0f} GB must be free in {cache.root}, {free / 1e9:.1f} GB are"
         raise InstallFailed("Making room for the engine", wanted, log)
 
     def step(name: str, *, total: int | None = None) -> Step:
         return Step(name=name, log=log, lock=lock, grows=(home, scratch), total=total)
 
-    python = str(home / "bin" / "python")
-    pip = {"TMPDIR": str(scratch), "PIP_ROOT_USER_ACTION": "ignore"}  # what pip leaves when killed lies where we clean
     step("Making the engine's environment").run([base, "-m", "venv", str(home)], progress=progress)
-    if device == "cpu":
-        torch = _torch_pin(requirements)
-        install = [python, *_PIP, "--no-deps", torch]
+    pip = [str(home / "bin" / "python"), *_PIP, *(["--no-deps"] if recipe.closed else [])]
+    # What pip leaves when it is killed lies where we clean up.
+    environment = {"TMPDIR": str(scratch), "PIP_ROOT_USER_ACTION": "ignore"}
+    if recipe.cpu_torch:
+        install = [*pip, _cpu_torch(recipe.requirements)]
         try:
-            step("Installing PyTorch (CPU)").run(install, progress=progress, environment=pip)
+            step("Installing PyTorch").run(install, progress=progress, environment=environment)
         except InstallFailed:
             install += ["--extra-index-url", _TORCH_INDEX]
-            step("Installing PyTorch (CPU) from pytorch.org").run(install, progress=progress, environment=pip)
-    # --no-deps can't be written in the file, and without it pip fetches CUDA: gigabytes that would not even import.
-    closed = ["--no-deps"] if device == "cpu" else []
-    packages = [python, *_PIP, *closed, "-r", str(requirements)]
-    step("Installing SGLang", total=_BYTES[device]).run(packages, progress=progress, environment=pip)
-    shims = {"PYTHONPATH": str(_RUNTIME)} if device == "cpu" else {}
-    step("Checking that SGLang starts").run([python, "-c", _PROOF[device]], progress=progress, environment=shims)
+            step("Installing PyTorch from pytorch.org").run(install, progress=progress, environment=environment)
+    install = [*pip, "-r", str(recipe.requirements)]
+    step("Installing SGLang", total=recipe.size_bytes).run(install, progress=progress, environment=environment)
+    proof = [str(home / "bin" / "python"), "-c", recipe.proof]
+    shims = {"PYTHONPATH": recipe.python_path} if recipe.python_path else {}
+    Step(name="Checking that SGLang starts", log=log, lock=lock).run(proof, progress=progress, environment=shims)
     remove(scratch)
     done = _Complete(
-        device=device,
         python=base,
         size_bytes=size_of(home),
         seconds=round(time.monotonic() - began, 1),
@@ -128,10 +148,17 @@ def _make(
     )
     with (home / _COMPLETE).open("wb") as sink:
         sink.write(msgspec.json.encode(done))
+        sink.flush()
         os.fsync(sink.fileno())
 
 
-def _torch_pin(requirements: Path) -> str:
+def _pins(requirements: Path) -> str:
+    """The file without its comments: rewording one must not cost everyone three gigabytes."""
+    lines = (line.partition("#")[0].strip() for line in requirements.read_text().splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _cpu_torch(requirements: Path) -> str:
     found = re.search(r"^torch==[0-9.]+$", requirements.read_text(), re.MULTILINE)
     assert found is not None, "the freeze pins torch"
     return f"{found.group()}+cpu"

@@ -8,7 +8,7 @@ import msgspec
 
 from museway_engine.runtime.cache import Cache
 from museway_engine.runtime.device import Device, device_here
-from museway_engine.runtime.environment import engine_environment
+from museway_engine.runtime.environment import RECIPES, engine_environment
 from museway_engine.runtime.model import model_directory
 from museway_engine.runtime.progress import Progress
 from museway_engine.runtime.step import InstallFailed
@@ -26,17 +26,22 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def install(
-    cache: Cache, *, model: str = "smollm2-135m", progress: Progress, device: Device | None = None
+    cache: Cache,
+    *,
+    model: str = "smollm2-135m",
+    progress: Progress,
+    device: Device | None = None,
+    thorough: bool = False,
 ) -> Installation:
     """Make whatever is missing in `cache` and say where it is. Quick when nothing is.
 
-    `model`: a name of `model.MODELS` or a path to a directory with a config.json. `device`: found out if None. Blocks
-    (minutes the first time) and polls locks: call it before the event loop, in the main thread, where ^C interrupts it.
-    Interrupted or killed at any point it leaves no process behind, and the next call takes up from there. Raises
-    InstallFailed, one line for a person with the log's name in it. Does not need root, does not remove older entries.
+    `model`: a name of `model.MODELS` or a path to a directory with a config.json. `device`: found out if None.
+    `thorough` hashes every file of the model instead of believing size and time. Blocks (minutes the first time) and
+    polls locks: call it before the event loop, in the main thread, where ^C interrupts it. Interrupted or killed at any
+    point it leaves no process behind, and the next call takes up from there. Raises InstallFailed, one line for a person
+    with the log's name in it. Does not need root, does not remove older entries.
     """
     on = device or device_here()
-    python = engine_environment(cache, device=on, progress=progress)
-    return Installation(
-        python=python, model_dir=model_directory(cache, model, python=python, progress=progress), model=model, device=on
-    )
+    python = engine_environment(cache, RECIPES[on], progress=progress)
+    model_dir = model_directory(cache, model, python=python, progress=progress, thorough=thorough)
+    return Installation(python=python, model_dir=model_dir, model=model, device=on)

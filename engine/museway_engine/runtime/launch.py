@@ -23,7 +23,7 @@ _READ_BYTES = 1 << 20  # all that SGLang writes before it serves is a tenth of t
 _MILESTONES = (
     ("Load weight begin", "Loading the model's weights"),
     ("Load weight end", "Allocating the KV cache"),
-    ("Application startup complete", "Warming up"),
+    ("Engine startup timings", "Warming up"),
 )
 
 

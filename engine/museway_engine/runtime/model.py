@@ -10,13 +10,15 @@ from museway_engine.runtime.cache import Cache, fingerprint, remove
 from museway_engine.runtime.progress import Progress
 from museway_engine.runtime.step import InstallFailed, Step
 
-_CONVERTER = Path(__file__).with_name("make_model.py")
+CONVERTER = Path(__file__).with_name("make_model.py")
 
-# What make_model.py knows (a test compares), and about how many bytes making it puts on the disk.
+# What the converter knows (a test compares), and about how many bytes making it puts on the disk.
 MODELS: dict[str, int] = {"smollm2-135m": 370_000_000, "qwen25-coder-0.5b": 1_500_000_000}
 
 
-def model_directory(cache: Cache, model: str, *, python: Path, progress: Progress) -> Path:
+def model_directory(
+    cache: Cache, model: str, *, python: Path, progress: Progress, converter: Path = CONVERTER, thorough: bool = False
+) -> Path:
     """The directory of `model`: a name of MODELS, made first if it is missing or damaged, or a path that has a config.json.
 
     `python` is the engine environment's. Blocks; about a minute where it must be made. Raises InstallFailed. A directory
@@ -30,13 +32,13 @@ def model_directory(cache: Cache, model: str, *, python: Path, progress: Progres
             "Choosing the model", f"no model is named {model!r}: give one of {known}, or a path", cache.log("model")
         )
     # The converter pins the source by SHA-256, so its own text stands for both: an edit makes a new entry.
-    home = cache.model(model, fingerprint(model, _CONVERTER.read_bytes()))
-    if home.is_dir() and manifest.damage(home) is None:
+    home = cache.model(model, fingerprint(model, converter.read_bytes()))
+    if home.is_dir() and manifest.damage(home, thorough=thorough) is None:
         return home
     purpose = f"makes the model {model}"
     with cache.locked(f"model-{home.name}", purpose=purpose, progress=progress) as lock:
-        if not home.is_dir() or manifest.damage(home) is not None:
-            _make(cache, home, model, python=python, lock=lock, progress=progress)
+        if not home.is_dir() or manifest.damage(home, thorough=thorough) is not None:
+            _make(cache, home, model, argv=[str(python), str(converter), model], lock=lock, progress=progress)
     return home
 
 
@@ -46,7 +48,7 @@ def _brought(path: Path, cache: Cache) -> Path:
     return path.resolve()
 
 
-def _make(cache: Cache, home: Path, model: str, *, python: Path, lock: int, progress: Progress) -> None:
+def _make(cache: Cache, home: Path, model: str, *, argv: list[str], lock: int, progress: Progress) -> None:
     """Build beside the final place and rename: a reader sees the old directory or the whole new one."""
     log = cache.log(f"model-{home.name}")
     work = home.with_name(f"{home.name}.building")
@@ -55,8 +57,11 @@ def _make(cache: Cache, home: Path, model: str, *, python: Path, lock: int, prog
     step = Step(name=f"Making the model {model}", log=log, lock=lock, grows=(work,), total=MODELS[model])
     # The converter asks the result a question and fails if it has forgotten Paris.
     threads = str(min(2, len(os.sched_getaffinity(0))))
-    argv = [str(python), str(_CONVERTER), model, str(work / "model"), "--threads", threads]
-    step.run(argv, progress=progress, environment={"TMPDIR": str(work), "OMP_NUM_THREADS": threads})
+    step.run(
+        [*argv, str(work / "model"), "--threads", threads],
+        progress=progress,
+        environment={"TMPDIR": str(work), "OMP_NUM_THREADS": threads},
+    )
     manifest.write(work / "model")
     if home.exists():
         home.rename(work / "damaged")
