@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 from museway_engine.runtime.guarded import Guarded
-
 from museway_platform.cli.prompt import Failure
 
 _POLL_S = 0.1
@@ -46,7 +45,7 @@ class GatewayProcess:
 
     @property
     def url(self) -> str:
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - read, not bound
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host
         return f"http://{host}:{self.port}"
 
     async def __aenter__(self) -> Self:
@@ -72,7 +71,9 @@ class GatewayProcess:
                         return
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
-            raise Failure(f"the gateway is not ready after {timeout_s:.0f} s: {missing}; its log is {self.log}") from error
+            raise Failure(
+                f"the gateway is not ready after {timeout_s:.0f} s: {missing}; its log is {self.log}"
+            ) from error
 
     async def ended(self) -> None:
         """Return never, or raise Failure when the gateway ends by itself."""
