@@ -6,6 +6,7 @@ the file is out of date.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -93,23 +94,43 @@ def _schemas(operations: Sequence[Operation]) -> tuple[dict[int, Json], dict[str
             shapes.extend(shape for shape in (answer.shape, answer.stream) if shape is not None)
     unique = list({id(shape): shape for shape in shapes}.values())
     references, components = msgspec.json.schema_components(unique, ref_template=_REF)
-    for schema in components.values():
-        _say_string(schema)
+    asked = _names([operation.body for operation in operations if operation.body is not None])
+    for name, schema in components.items():
+        _tidy(schema)
+        if name not in asked:
+            _require_what_is_sent(schema)
     return {id(shape): schema for shape, schema in zip(unique, references, strict=True)}, components
 
 
-def _say_string(schema: object) -> None:
-    """msgspec writes an enum without its type, on which generators stumble."""
+def _names(shapes: Sequence[Any]) -> set[str]:
+    """The components that requests are made of."""
+    return set(msgspec.json.schema_components(list(dict.fromkeys(shapes)), ref_template=_REF)[1])
+
+
+def _require_what_is_sent(schema: Json) -> None:
+    """A default is ours, not the reader's: answers always carry the field."""
+    properties: dict[str, Json] = schema.get("properties", {})
+    sent = {name for name, field in properties.items() if "default" in field}
+    for name in sent:
+        del properties[name]["default"]
+    if sent:
+        schema["required"] = [name for name in properties if name in sent or name in schema.get("required", ())]
+
+
+def _tidy(schema: object) -> None:
+    """msgspec writes an enum without its type, on which generators stumble, and a docstring with its indentation."""
     if isinstance(schema, dict):
         node = cast("Json", schema)
         values = cast("list[object]", node.get("enum", []))
         if values and all(isinstance(value, str) for value in values):
             node.setdefault("type", "string")
+        if isinstance(node.get("description"), str):
+            node["description"] = inspect.cleandoc(node["description"])
         for value in node.values():
-            _say_string(value)
+            _tidy(value)
     elif isinstance(schema, list):
         for value in cast("list[object]", schema):
-            _say_string(value)
+            _tidy(value)
 
 
 def _operation(operation: Operation, schemas: dict[int, Json]) -> Json:

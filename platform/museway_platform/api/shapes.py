@@ -19,6 +19,8 @@ from museway_platform.limits.limiter import Kind, Metric, Scope
 encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 """Writes a shape of this page; OpenAI's `amount.value` becomes a JSON number without ever being a float."""
 
+Moment = Annotated[datetime, Meta(tz=True)]
+
 
 class Prices(Struct, frozen=True, kw_only=True):
     """Nano-USD per million tokens of one mode, by class."""
@@ -138,7 +140,7 @@ class BalanceView(Struct, frozen=True, kw_only=True):
     held_nano_usd: int
     posted_nano_usd: int
     undrained_nano_usd: int
-    as_of: datetime
+    as_of: Moment
 
 
 class LimitView(Struct, frozen=True, kw_only=True):
@@ -153,7 +155,7 @@ class LimitView(Struct, frozen=True, kw_only=True):
     used: int
     held: int
     left: int
-    resets_at: datetime | None
+    resets_at: Moment | None
     window_s: int | None = None
 
 

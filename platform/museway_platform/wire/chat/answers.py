@@ -37,17 +37,17 @@ class Logprobs(_Answer, frozen=True, kw_only=True):
     refusal: list[TokenLogprob] | None = None
 
 
-class Function(_Answer, frozen=True, kw_only=True):
+class FunctionCall(_Answer, frozen=True, kw_only=True):
     """`arguments` is JSON text as the model wrote it; it may be invalid."""
 
     name: str
     arguments: str
 
 
-class ToolCallAnswer(_Answer, frozen=True, kw_only=True):
+class ToolCall(_Answer, frozen=True, kw_only=True):
     id: str
     type: Literal["function"]
-    function: Function
+    function: FunctionCall
 
 
 class AnswerMessage(_Answer, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class AnswerMessage(_Answer, frozen=True, kw_only=True):
     content: str | None
     refusal: str | None
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[ToolCallAnswer] | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class Choice(_Answer, frozen=True, kw_only=True):

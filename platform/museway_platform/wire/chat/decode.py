@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from museway_engine.completion import Completion, Contemplating, Effort, Mode, Sampling
 from museway_platform.wire.chat.messages import to_messages
-from museway_platform.wire.chat.shapes import ChatRequest, ContemplatingShape
+from museway_platform.wire.chat.shapes import ChatRequest, ContemplatingOptions
 from museway_platform.wire.chat.tools import to_response_format, to_tool_choice, to_tools
 from museway_platform.wire.chat.unsupported import UNSUPPORTED
 from museway_platform.wire.parse import Parser
@@ -162,7 +162,7 @@ def _logit_bias(request: ChatRequest) -> dict[str, float] | None:
     return request.logit_bias or None
 
 
-def _contemplating(shape: ContemplatingShape | None) -> Contemplating:
+def _contemplating(shape: ContemplatingOptions | None) -> Contemplating:
     if shape is None:
         return _NO_CONTEMPLATING
     return Contemplating(

@@ -99,16 +99,16 @@ class ToolMessage(_Shape, tag_field="role", tag="tool", frozen=True, kw_only=Tru
 ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
 
 
-class FunctionShape(_Shape, frozen=True, kw_only=True):
+class FunctionDefinition(_Shape, frozen=True, kw_only=True):
     name: FunctionName
     description: str | None = None
     parameters: JsonSchema | None = None
     strict: bool | None = None
 
 
-class ToolShape(_Shape, frozen=True, kw_only=True):
+class FunctionTool(_Shape, frozen=True, kw_only=True):
     type: Literal["function"]
-    function: FunctionShape
+    function: FunctionDefinition
 
 
 class NamedFunction(_Shape, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ class JsonObjectFormat(_Shape, tag_field="type", tag="json_object", frozen=True,
     pass
 
 
-class JsonSchemaShape(_Shape, frozen=True, kw_only=True):
+class NamedJsonSchema(_Shape, frozen=True, kw_only=True):
     name: FunctionName
     schema: JsonSchema
     description: str | None = None
@@ -138,7 +138,7 @@ class JsonSchemaShape(_Shape, frozen=True, kw_only=True):
 
 
 class JsonSchemaFormat(_Shape, tag_field="type", tag="json_schema", frozen=True, kw_only=True):
-    json_schema: JsonSchemaShape
+    json_schema: NamedJsonSchema
 
 
 class StreamOptions(_Shape, frozen=True, kw_only=True):
@@ -148,7 +148,7 @@ class StreamOptions(_Shape, frozen=True, kw_only=True):
     include_obfuscation: bool | None = None
 
 
-class ContemplatingShape(_Shape, frozen=True, kw_only=True):
+class ContemplatingOptions(_Shape, frozen=True, kw_only=True):
     """How `contemplating` works. What is absent is the model's default."""
 
     agents: Annotated[int, Meta(ge=2, le=16)] | None = None
@@ -165,7 +165,7 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
     messages: Annotated[list[ChatMessage], Meta(min_length=1, description="The conversation so far.")]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    tools: Annotated[list[ToolShape], Meta(max_length=128)] | None = None
+    tools: Annotated[list[FunctionTool], Meta(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
@@ -190,7 +190,7 @@ class ChatRequest(_Shape, frozen=True, kw_only=True):
     ebnf: Annotated[str, Meta(min_length=1, description="The answer must follow this grammar.")] | None = None
     reasoning_effort: Effort | None = None
     mode: Mode | None = None
-    contemplating: ContemplatingShape | None = None
+    contemplating: ContemplatingOptions | None = None
     max_cost_nano_usd: Annotated[int, Meta(ge=0, le=2**53, description="The answer never costs more.")] | None = None
     deadline_ms: Annotated[int, Meta(ge=1, le=3_600_000)] | None = None
     museway_progress: Annotated[bool, Meta(description="Progress of agents as chunks without choices.")] | None = None

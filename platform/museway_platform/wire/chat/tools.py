@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from museway_engine.completion import ResponseFormat, Tool, ToolChoice
 from museway_platform.wire.chat.shapes import (
     ChatRequest,
-    FunctionShape,
+    FunctionDefinition,
+    FunctionTool,
     JsonObjectFormat,
     JsonSchemaFormat,
     NamedToolChoice,
-    ToolShape,
 )
 from museway_platform.wire.parse import free_object
 from museway_platform.wire.refusals import BadRequest
@@ -21,7 +21,7 @@ _TEXT = ResponseFormat()
 _JSON_OBJECT = ResponseFormat(kind="json_object")
 
 
-def to_tools(shapes: Sequence[ToolShape] | None) -> tuple[Tool, ...]:
+def to_tools(shapes: Sequence[FunctionTool] | None) -> tuple[Tool, ...]:
     """Raises BadRequest where a schema is no object or two functions have one name."""
     if not shapes:
         return ()
@@ -31,7 +31,7 @@ def to_tools(shapes: Sequence[ToolShape] | None) -> tuple[Tool, ...]:
     return tuple([_tool(shape.function, index) for index, shape in enumerate(shapes)])
 
 
-def _tool(function: FunctionShape, index: int) -> Tool:
+def _tool(function: FunctionDefinition, index: int) -> Tool:
     parameters = function.parameters
     if parameters is not None:
         parameters = free_object(parameters, f"tools[{index}].function.parameters")
