@@ -49,7 +49,6 @@ BOUNDS: Final = frozenset(
     ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"]
     + ["minItems", "maxItems", "minProperties", "maxProperties"]
 )
-)
 
 _ABSENT: Final = re.compile(r"(?:\s*\| None)?\s*\| UnsetType(\s*\)?)\s*= UNSET")
 """How the generator writes an optional field; ours is None."""
@@ -250,7 +249,15 @@ def _docstring(operation: Json, parameters: list[Json]) -> Iterator[str]:
 def formatted(code: str) -> str:
     """As ruff formats the repository. Not under its own name: ruff keeps unused imports of an `__init__.py`."""
     for arguments in (["check", "--fix-only", "--quiet", "--select", "I,F401,RUF022"], ["format"]):
-        command = [sys.executable, "-m", "ruff", *arguments, "--stdin-filename", str(SDK / "museway" / "generated.py"), "-"]
+        command = [
+            sys.executable,
+            "-m",
+            "ruff",
+            *arguments,
+            "--stdin-filename",
+            str(SDK / "museway" / "generated.py"),
+            "-",
+        ]
         code = subprocess.run(command, input=code, text=True, check=True, capture_output=True, cwd=SDK).stdout
     return code
 

@@ -97,8 +97,7 @@ def get_usage(
     start_time: int,
     end_time: int | None = None,
     bucket_width: Literal["1h", "1d"] | None = None,
-    group_by: Sequence[Literal["project_id", "api_key_id", "model", "mode"]]
-    | None = None,
+    group_by: Sequence[Literal["project_id", "api_key_id", "model", "mode"]] | None = None,
     project_ids: Sequence[str] | None = None,
     api_key_ids: Sequence[str] | None = None,
     models: Sequence[str] | None = None,
@@ -143,10 +142,7 @@ def get_costs(
     start_time: int,
     end_time: int | None = None,
     bucket_width: Literal["1h", "1d"] | None = None,
-    group_by: Sequence[
-        Literal["project_id", "api_key_id", "model", "mode", "line_item"]
-    ]
-    | None = None,
+    group_by: Sequence[Literal["project_id", "api_key_id", "model", "mode", "line_item"]] | None = None,
     project_ids: Sequence[str] | None = None,
     api_key_ids: Sequence[str] | None = None,
     models: Sequence[str] | None = None,

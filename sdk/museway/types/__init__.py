@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, UnsetType, field
+from msgspec import Meta, field
 
 from museway._shape import Shape
 
@@ -84,9 +84,7 @@ class CostRange(Shape, kw_only=True):
 
 Effort: TypeAlias = Annotated[
     Literal["high", "low", "max", "medium", "minimal", "none", "xhigh"],
-    Meta(
-        description="How much reasoning a caller asks for; a profile turns it into a budget in tokens."
-    ),
+    Meta(description="How much reasoning a caller asks for; a profile turns it into a budget in tokens."),
 ]
 """
 How much reasoning a caller asks for; a profile turns it into a budget in tokens.
@@ -199,9 +197,7 @@ class NamedToolChoice(Shape, kw_only=True):
 
 Phase: TypeAlias = Annotated[
     str,
-    Meta(
-        description="What an engine call is for; the first letter of its place in a rid."
-    ),
+    Meta(description="What an engine call is for; the first letter of its place in a rid."),
 ]
 """
 What an engine call is for; the first letter of its place in a rid.
@@ -657,9 +653,7 @@ class AssistantMessage(Shape, kw_only=True, tag_field="role", tag="assistant"):
     function_call: None | None = None
 
 
-Message: TypeAlias = (
-    SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
-)
+Message: TypeAlias = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
 
 
 class ChatRequest(Shape, kw_only=True):
@@ -685,13 +679,9 @@ class ChatRequest(Shape, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[FunctionTool] | None = None
-    tool_choice: Literal["auto", "none", "required"] | NamedToolChoice | UnsetType = (
-        UNSET
-    )
+    tool_choice: Literal["auto", "none", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | UnsetType = (
-        UNSET
-    )
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
     n: int | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
