@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from museway_billing.ledger.transfer import TransferRefused
+from museway_billing.prices import PriceRefused
 from museway_platform.cli.prompt import Failure, Parser, answer
 from museway_platform.cli.show import show
 from museway_platform.database.embedded import EmbeddedPostgres
@@ -40,7 +42,7 @@ async def in_transaction(dsn: str, work: Callable[[Connection], Awaitable[Result
     try:
         async with open_connection(dsn) as connection, connection.transaction():
             return await work(connection)
-    except (NotFound, NameTaken) as error:
+    except (NotFound, NameTaken, TransferRefused, PriceRefused) as error:
         raise Failure(str(error)) from error
     except UNAVAILABLE as error:
         raise Failure(f"the database does not answer: {error or type(error).__name__}") from error

@@ -7,7 +7,7 @@ import re
 
 from museway_billing.money import USD, NanoUsd, NanoUsdPerMtok
 
-_AMOUNT = re.compile(r"(?P<minus>-)?\$?(?P<dollars>\d{1,9})(?:\.(?P<fraction>\d{1,9}))?")
+_AMOUNT = re.compile(r"(?P<minus>-)?\$?(?P<dollars>[0-9]{1,9})(?:\.(?P<fraction>[0-9]{1,9}))?")
 
 
 def usd(text: str) -> NanoUsd:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from museway_billing.ledger import store as ledger
+from museway_billing.ledger.account import GrantKind
 from museway_billing.money import USD, NanoUsd
 from museway_platform.cli.orgs import FIRST_PROJECT
 from museway_platform.database.pool import Connection, open_connection
@@ -55,7 +56,5 @@ async def _renew(connection: Connection, organization: str) -> NewKey:
 async def _create(connection: Connection) -> NewKey:
     owner = await store.create_organization(connection, name=ORGANIZATION, plan=PLAN)
     project = await store.create_project(connection, owner.id, name=FIRST_PROJECT)
-    await ledger.grant(
-        connection, organization=owner.id, amount=TRIAL_CREDIT, txn_id=f"txn_trial_{owner.id}", kind="promotional"
-    )
+    await ledger.grant(connection, owner.id, TRIAL_CREDIT, f"txn_trial_{owner.id}", GrantKind.PROMOTIONAL)
     return await store.create_key(connection, project.id, name=KEY)
