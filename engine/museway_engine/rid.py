@@ -45,3 +45,8 @@ def make_rid(
     """The rid of one call. Asserts that each part fits its width; `agent` is 0 where the mode has no agents."""
     assert 0 <= round_ < 10 and 0 <= agent < 100 and 0 <= choice < 100 and 0 <= segment < 100 and 0 <= attempt < 10
     return f"{request_id}.{LETTER[phase]}{round_}{agent:02}{choice:02}{segment:02}{attempt}"
+
+
+def next_attempt(rid: str) -> str:
+    """The rid of the same call's next attempt."""
+    return f"{rid[:-1]}{int(rid[-1]) + 1}"

@@ -1,0 +1,178 @@
+"""The HTTP client of the token path: a pool of connections to one worker (measured against eight libraries: STACK §1)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from museway_engine.worker.connection import Connection, ConnectionFailed
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """Time-outs of the wire, in seconds.
+
+    `first_byte_s` bounds the wait for an answer's first byte, `idle_s` each silence after it, `exchange_s` a whole small
+    exchange (probes, tokenizing), `drain_s` the wait for the last chunk of an aborted call.
+    """
+
+    connect_s: float = 5.0
+    first_byte_s: float = 600.0
+    idle_s: float = 120.0
+    exchange_s: float = 30.0
+    drain_s: float = 2.0
+
+
+class Reply(Struct, frozen=True):
+    """A small answer, read whole."""
+
+    status: int
+    body: bytes
+
+
+class Exchange:
+    """One request and its answer on a borrowed connection. Leave it by `close()`, always."""
+
+    __slots__ = ("_client", "_connection", "_first_byte_s", "_request", "_takes_room")
+
+    def __init__(
+        self, client: Client, connection: Connection, request: bytes, *, first_byte_s: float, takes_room: bool
+    ) -> None:
+        self._client = client
+        self._connection = connection
+        self._request = request
+        self._first_byte_s = first_byte_s
+        self._takes_room = takes_room
+
+    def send(self) -> None:
+        """Write the request. Raises ConnectionFailed."""
+        self._connection.send(self._request, first_byte_s=self._first_byte_s, idle_s=self._client.timing.idle_s)
+
+    async def head(self) -> int:
+        """The status. An idle connection that dies before a byte of the answer is replaced once. Raises ConnectionFailed."""
+        connection = self._connection
+        try:
+            return await connection.head()
+        except ConnectionFailed as failure:
+            if not failure.unanswered or connection.exchanges < 2:
+                raise
+        self._connection = await self._client.connect()
+        self.send()
+        return await self._connection.head()
+
+    async def read(self) -> bytes:
+        """What has arrived, b"" at the end. Raises ConnectionFailed."""
+        return await self._connection.read()
+
+    def cut(self, cause: str) -> None:
+        """Whoever reads is woken with ConnectionFailed. `close()` is still to be called."""
+        self._connection.abort(cause)
+
+    def close(self) -> None:
+        """Give the connection back if its answer was read whole, else cut it (SGLang aborts what it carried)."""
+        self._client.give_back(self._connection, takes_room=self._takes_room)
+
+
+class Client:
+    """Connections to one worker. `url` is scheme, host and port, and perhaps a path in front of SGLang's own paths.
+
+    At most `connections_max` are open for calls (more wait); an urgent exchange (an abort) never waits.
+    """
+
+    def __init__(self, url: str, *, timing: Timing, connections_max: int = 1024) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not the URL of a worker: {url!r}")
+        self.url = url.rstrip("/")
+        self.timing = timing
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._prefix = parts.path.rstrip("/")
+        self._authority = parts.netloc.rpartition("@")[2]
+        self._idle: list[Connection] = []
+        self._room = asyncio.Semaphore(connections_max)
+        self._closed = False
+
+    async def open(self, path: str, body: bytes, *, first_byte_s: float | None = None) -> Exchange:
+        """Send a POST; the answer's head has not arrived when this returns. Raises ConnectionFailed."""
+        return await self._open(
+            self._encode("POST", path, body), first_byte_s or self.timing.first_byte_s, urgent=False
+        )
+
+    async def request(
+        self, method: str, path: str, body: bytes | None = None, *, within_s: float | None = None, urgent: bool = False
+    ) -> Reply:
+        """A small exchange. Raises ConnectionFailed, also where it took longer than `within_s`."""
+        limit = within_s or self.timing.exchange_s
+        try:
+            async with asyncio.timeout(limit):
+                exchange = await self._open(self._encode(method, path, body), limit, urgent=urgent)
+                try:
+                    status = await exchange.head()
+                    pieces: list[bytes] = []
+                    while piece := await exchange.read():
+                        pieces.append(piece)
+                    return Reply(status, b"".join(pieces))
+                finally:
+                    exchange.close()
+        except TimeoutError as error:
+            raise ConnectionFailed("no answer in time", timeout=True) from error
+
+    async def _open(self, request: bytes, first_byte_s: float, *, urgent: bool) -> Exchange:
+        if not urgent:
+            await self._room.acquire()
+        connection: Connection | None = None
+        try:
+            connection = self._idle.pop() if self._idle else await self.connect()
+            exchange = Exchange(self, connection, request, first_byte_s=first_byte_s, takes_room=not urgent)
+            exchange.send()
+        except (ConnectionFailed, asyncio.CancelledError):
+            if connection is not None:
+                connection.abort()
+            if not urgent:
+                self._room.release()
+            raise
+        return exchange
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises ConnectionFailed."""
+        if self._closed:
+            raise ConnectionFailed("the client is closed", unanswered=True)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.timing.connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._lost), self._host, self._port, ssl=self._tls
+                )
+        except TimeoutError as error:
+            raise ConnectionFailed("no connection in time", unanswered=True, timeout=True) from error
+        except OSError as error:
+            raise ConnectionFailed("no connection", unanswered=True) from error
+        return connection
+
+    def give_back(self, connection: Connection, *, takes_room: bool) -> None:
+        if takes_room:
+            self._room.release()
+        if connection.is_reusable and not self._closed:
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def close(self) -> None:
+        """Cut what is idle; connections in use are cut when they are given back."""
+        self._closed = True
+        for connection in self._idle.copy():
+            connection.abort()
+
+    def _lost(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _encode(self, method: str, path: str, body: bytes | None) -> bytes:
+        head = f"{method} {self._prefix}{path} HTTP/1.1\r\nhost: {self._authority}\r\n"
+        if body is None:
+            return f"{head}\r\n".encode()
+        return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body

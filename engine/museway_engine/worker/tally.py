@@ -1,0 +1,81 @@
+"""What a worker said of one call so far: its counts, why it ended, what went wrong. Shared by all readers of answers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from museway_engine.allowance import Counts
+from museway_engine.events import UNKNOWN
+from museway_engine.worker.shapes import Meta, Usage
+
+WorkerFinish = Literal["stop", "length", "tool_calls", "content_filter", "abort"]
+
+
+class Failure(Struct, frozen=True):
+    """An error that a worker told of: the status it had or would have had, and its own text (never to be forwarded)."""
+
+    status: int
+    message: str
+
+
+class Tally:
+    """Cumulative; -1 is "not said". `is_final`: the counts are the worker's last word. `is_over`: the answer is complete."""
+
+    __slots__ = (
+        "cached",
+        "completion",
+        "failure",
+        "finish",
+        "is_final",
+        "is_over",
+        "matched",
+        "prompt",
+        "reasoning",
+        "spoke",
+    )
+
+    def __init__(self) -> None:
+        self.prompt = UNKNOWN
+        self.cached = 0
+        self.completion = UNKNOWN
+        self.reasoning = 0
+        self.finish: WorkerFinish | None = None
+        self.matched: int | str | None = None
+        self.failure: Failure | None = None
+        self.is_final = False
+        self.is_over = False
+        self.spoke = False
+
+    def take_usage(self, usage: Usage) -> None:
+        if usage.completion_tokens is not None:
+            self.completion = usage.completion_tokens
+        if usage.prompt_tokens is not None:
+            self.prompt = usage.prompt_tokens
+        self.cached = usage.cached
+        self.reasoning = usage.reasoning
+
+    def take_meta(self, meta: Meta) -> None:
+        if meta.completion_tokens is not None:
+            self.completion = meta.completion_tokens
+        if meta.prompt_tokens is not None:
+            self.prompt = meta.prompt_tokens
+        self.cached = meta.cached_tokens or 0
+
+    @property
+    def counts(self) -> Counts | None:
+        """None where the worker gave no counts at all."""
+        if self.completion < 0:
+            return None
+        reasoning = min(self.reasoning, self.completion)
+        return Counts(max(self.prompt, 0), self.cached, reasoning, self.completion - reasoning)
+
+
+def finish_of(reason: str) -> WorkerFinish:
+    """A worker's finish reason; what we do not know is taken for a plain end."""
+    match reason:
+        case "length" | "tool_calls" | "content_filter" | "abort" | "stop":
+            return reason
+        case _:
+            return "stop"
