@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from asking.allowance import Book
 from doubles.worker_process import FakeWorker
-from engine.allowance import Book
 from museway_engine.completion import Completion, Message, Mode
 from museway_engine.engine import Engine, ModelConfig, Pace, Timing
 from museway_engine.events import AnyEvent, Done, Finish, Output, Reasoning, text
