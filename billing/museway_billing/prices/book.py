@@ -124,6 +124,7 @@ class PriceBook:
     def announcing(self, version: PriceVersion, *, now: datetime) -> PriceBook:
         """A book with one more version. Refuses a number not above all others, and a date before `now`: what was in
         force stays what it was."""
+        _check(version)
         if version.version <= self.last_version:
             raise PriceRefused(version.version, "version", f"is not above {self.last_version}")
         if version.effective_from < now:

@@ -3,7 +3,45 @@
 -- Monthly partitions are left out: which ones exist depends on the day.
 
 
+CREATE SCHEMA billing;
+
 CREATE SCHEMA platform;
+
+CREATE FUNCTION billing.make_usage_partitions(ahead integer DEFAULT 3, at timestamp with time zone DEFAULT now()) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+    first timestamptz := date_trunc('month', at, 'UTC') - interval '1 month';
+    start timestamptz;
+    stop timestamptz;
+    name text;
+    made integer := 0;
+begin
+    perform pg_advisory_xact_lock(hashtextextended('billing.make_usage_partitions', 0));
+    for n in 0 .. ahead + 1 loop
+        start := (first at time zone 'UTC' + make_interval(months => n)) at time zone 'UTC';
+        stop := (first at time zone 'UTC' + make_interval(months => n + 1)) at time zone 'UTC';
+        name := to_char(start at time zone 'UTC', '"usage_y"YYYY"m"MM');
+        continue when to_regclass('billing.' || name) is not null;
+        continue when exists (select from billing.usage_default where created >= start and created < stop);
+        execute format('create table billing.%I partition of billing.usage for values from (%L) to (%L)', name, start, stop);
+        made := made + 1;
+    end loop;
+    return made;
+end
+$$;
+
+COMMENT ON FUNCTION billing.make_usage_partitions(ahead integer, at timestamp with time zone) IS 'Last month''s, this month''s and `ahead` more. A month whose rows already fell into the net stays there.';
+
+CREATE FUNCTION billing.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    raise exception '% on %: append-only', lower(tg_op), tg_table_name using errcode = 'restrict_violation';
+end
+$$;
+
+COMMENT ON FUNCTION billing.refuse_change() IS 'Corrections are new rows that name the old one.';
 
 CREATE FUNCTION platform.announce() RETURNS trigger
     LANGUAGE plpgsql
@@ -17,6 +55,256 @@ begin
     return null;
 end
 $$;
+
+CREATE TABLE billing.account (
+    id text NOT NULL,
+    organization text NOT NULL,
+    kind text NOT NULL,
+    priority smallint DEFAULT 0 NOT NULL,
+    expires timestamp with time zone,
+    debits bigint DEFAULT 0 NOT NULL,
+    credits bigint DEFAULT 0 NOT NULL,
+    created timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT account_check CHECK (((kind <> 'credit'::text) OR (debits <= credits))),
+    CONSTRAINT account_credits_check CHECK ((credits >= 0)),
+    CONSTRAINT account_debits_check CHECK ((debits >= 0)),
+    CONSTRAINT account_kind_check CHECK ((kind = ANY (ARRAY['credit'::text, 'receivable'::text, 'revenue'::text, 'promotion'::text, 'refund'::text, 'unknown'::text, 'rounding'::text, 'clearing'::text])))
+);
+
+COMMENT ON TABLE billing.account IS 'museway_billing/ledger/README.md says what each kind means.';
+
+COMMENT ON COLUMN billing.account.debits IS 'Sum of its debit transfers, kept in their transaction; derivable from them alone.';
+
+CREATE TABLE billing.journal (
+    id text NOT NULL,
+    host text NOT NULL,
+    epoch bigint NOT NULL,
+    drained_sequence bigint DEFAULT 0 NOT NULL,
+    opened timestamp with time zone DEFAULT now() NOT NULL,
+    seen timestamp with time zone DEFAULT now() NOT NULL,
+    closed timestamp with time zone
+);
+
+COMMENT ON TABLE billing.journal IS 'Every process''s journal: who owns it now (epoch) and how far it is carried over.';
+
+CREATE TABLE billing.money_in (
+    organization text NOT NULL,
+    sequence bigint NOT NULL,
+    delta bigint NOT NULL,
+    transfer text NOT NULL,
+    transaction xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    created timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT money_in_sequence_check CHECK ((sequence > 0))
+);
+
+COMMENT ON TABLE billing.money_in IS 'The one door: every posting that changes what may be spent and is not usage. Limiters apply each sequence once.';
+
+CREATE TABLE billing.outbox (
+    id bigint NOT NULL,
+    identifier text NOT NULL,
+    organization text NOT NULL,
+    amount bigint NOT NULL,
+    occurred timestamp with time zone DEFAULT now() NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    sent timestamp with time zone,
+    acknowledged timestamp with time zone,
+    error text,
+    CONSTRAINT outbox_amount_check CHECK ((amount <> 0)),
+    CONSTRAINT outbox_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sent'::text, 'acknowledged'::text])))
+);
+
+COMMENT ON TABLE billing.outbox IS 'Net postings to receivable, one row per organization and drained batch, to be told to the payment provider once.';
+
+COMMENT ON COLUMN billing.outbox.amount IS 'Negative where more was given back than was used: it nets with what is not sent yet.';
+
+ALTER TABLE billing.outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.outbox_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE billing.price (
+    version integer NOT NULL,
+    model text NOT NULL,
+    mode text NOT NULL,
+    ends boolean DEFAULT false NOT NULL,
+    input bigint,
+    cached_input bigint,
+    reasoning bigint,
+    output bigint,
+    CONSTRAINT price_cached_input_check CHECK ((cached_input >= 0)),
+    CONSTRAINT price_check CHECK ((num_nulls(input, cached_input, reasoning, output) =
+CASE
+    WHEN ends THEN 4
+    ELSE 0
+END)),
+    CONSTRAINT price_check1 CHECK ((cached_input <= input)),
+    CONSTRAINT price_input_check CHECK ((input >= 0)),
+    CONSTRAINT price_output_check CHECK ((output >= 0)),
+    CONSTRAINT price_reasoning_check CHECK ((reasoning >= 0))
+);
+
+COMMENT ON COLUMN billing.price.model IS '* is any model that has no price of its own.';
+
+COMMENT ON COLUMN billing.price.ends IS 'No prices: from here on the organization''s own price is everybody''s.';
+
+CREATE TABLE billing.price_version (
+    version integer NOT NULL,
+    effective_from timestamp with time zone NOT NULL,
+    organization text,
+    note text DEFAULT ''::text NOT NULL,
+    created timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT price_version_version_check CHECK ((version > 0))
+);
+
+COMMENT ON COLUMN billing.price_version.organization IS 'Null: for everybody.';
+
+CREATE TABLE billing.receipt (
+    request_id text NOT NULL,
+    number integer NOT NULL,
+    organization text NOT NULL,
+    body bytea NOT NULL,
+    kid text NOT NULL,
+    signature bytea NOT NULL,
+    created timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT receipt_number_check CHECK ((number > 0))
+);
+
+COMMENT ON COLUMN billing.receipt.body IS 'Canonical JSON (RFC 8785): the bytes that are signed.';
+
+CREATE TABLE billing.transfer (
+    id text NOT NULL,
+    source text NOT NULL,
+    kind text NOT NULL,
+    organization text NOT NULL,
+    debit text NOT NULL,
+    credit text NOT NULL,
+    amount bigint NOT NULL,
+    phase text DEFAULT 'posted'::text NOT NULL,
+    pending text,
+    posted timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT transfer_amount_check CHECK ((amount > 0)),
+    CONSTRAINT transfer_check CHECK ((debit <> credit)),
+    CONSTRAINT transfer_check1 CHECK (((phase = ANY (ARRAY['post'::text, 'void'::text])) = (pending IS NOT NULL))),
+    CONSTRAINT transfer_kind_check CHECK ((kind = ANY (ARRAY['usage'::text, 'usage_credit'::text, 'grant'::text, 'lapse'::text, 'adjustment'::text, 'payment'::text, 'refund'::text, 'rounding'::text]))),
+    CONSTRAINT transfer_phase_check CHECK ((phase = ANY (ARRAY['posted'::text, 'pending'::text, 'post'::text, 'void'::text])))
+);
+
+COMMENT ON TABLE billing.transfer IS 'Double entry: each moves one amount from one account to another. Pending ones move nothing yet.';
+
+COMMENT ON COLUMN billing.transfer.source IS 'What it was posted for: a usage record, a grant, a payment.';
+
+CREATE TABLE billing.usage (
+    created timestamp with time zone NOT NULL,
+    id text NOT NULL,
+    request_id text NOT NULL,
+    rid text NOT NULL,
+    hold_id text NOT NULL,
+    organization text NOT NULL,
+    project text NOT NULL,
+    key text NOT NULL,
+    mode text NOT NULL,
+    phase text NOT NULL,
+    agent integer NOT NULL,
+    model text NOT NULL,
+    worker text,
+    input bigint,
+    cached_input bigint,
+    measured_input bigint,
+    measured_cached bigint,
+    reasoning bigint,
+    output bigint,
+    unbilled bigint,
+    state text NOT NULL,
+    price_version integer NOT NULL,
+    lines jsonb NOT NULL,
+    amount_nano_usd bigint NOT NULL,
+    credited_nano_usd bigint NOT NULL,
+    ended timestamp with time zone NOT NULL,
+    posted timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT usage_amount_nano_usd_check CHECK ((amount_nano_usd >= 0)),
+    CONSTRAINT usage_cached_input_check CHECK ((cached_input >= 0)),
+    CONSTRAINT usage_check CHECK (((credited_nano_usd >= 0) AND (credited_nano_usd <= amount_nano_usd))),
+    CONSTRAINT usage_input_check CHECK ((input >= 0)),
+    CONSTRAINT usage_measured_cached_check CHECK ((measured_cached >= 0)),
+    CONSTRAINT usage_measured_input_check CHECK ((measured_input >= 0)),
+    CONSTRAINT usage_output_check CHECK ((output >= 0)),
+    CONSTRAINT usage_reasoning_check CHECK ((reasoning >= 0)),
+    CONSTRAINT usage_state_check CHECK ((state = ANY (ARRAY['complete'::text, 'interrupted'::text, 'unknown'::text, 'failed'::text]))),
+    CONSTRAINT usage_unbilled_check CHECK ((unbilled >= 0))
+)
+PARTITION BY RANGE (created);
+
+COMMENT ON TABLE billing.usage IS 'One row per engine call. Null counts are unknown, never 0.';
+
+COMMENT ON COLUMN billing.usage.created IS 'Fixed in the call''s journal slot, so that a record sent twice has the same key.';
+
+COMMENT ON COLUMN billing.usage.lines IS '[[class, tokens, price_nano_usd_per_mtok, amount_nano_usd], ...]';
+
+COMMENT ON COLUMN billing.usage.posted IS 'The posting date: the same as its transfers''. Books are by this, usage views by `created`.';
+
+CREATE TABLE billing.usage_default (
+    created timestamp with time zone CONSTRAINT usage_created_not_null NOT NULL,
+    id text CONSTRAINT usage_id_not_null NOT NULL,
+    request_id text CONSTRAINT usage_request_id_not_null NOT NULL,
+    rid text CONSTRAINT usage_rid_not_null NOT NULL,
+    hold_id text CONSTRAINT usage_hold_id_not_null NOT NULL,
+    organization text CONSTRAINT usage_organization_not_null NOT NULL,
+    project text CONSTRAINT usage_project_not_null NOT NULL,
+    key text CONSTRAINT usage_key_not_null NOT NULL,
+    mode text CONSTRAINT usage_mode_not_null NOT NULL,
+    phase text CONSTRAINT usage_phase_not_null NOT NULL,
+    agent integer CONSTRAINT usage_agent_not_null NOT NULL,
+    model text CONSTRAINT usage_model_not_null NOT NULL,
+    worker text,
+    input bigint,
+    cached_input bigint,
+    measured_input bigint,
+    measured_cached bigint,
+    reasoning bigint,
+    output bigint,
+    unbilled bigint,
+    state text CONSTRAINT usage_state_not_null NOT NULL,
+    price_version integer CONSTRAINT usage_price_version_not_null NOT NULL,
+    lines jsonb CONSTRAINT usage_lines_not_null NOT NULL,
+    amount_nano_usd bigint CONSTRAINT usage_amount_nano_usd_not_null NOT NULL,
+    credited_nano_usd bigint CONSTRAINT usage_credited_nano_usd_not_null NOT NULL,
+    ended timestamp with time zone CONSTRAINT usage_ended_not_null NOT NULL,
+    posted timestamp with time zone DEFAULT now() CONSTRAINT usage_posted_not_null NOT NULL,
+    CONSTRAINT usage_amount_nano_usd_check CHECK ((amount_nano_usd >= 0)),
+    CONSTRAINT usage_cached_input_check CHECK ((cached_input >= 0)),
+    CONSTRAINT usage_check CHECK (((credited_nano_usd >= 0) AND (credited_nano_usd <= amount_nano_usd))),
+    CONSTRAINT usage_input_check CHECK ((input >= 0)),
+    CONSTRAINT usage_measured_cached_check CHECK ((measured_cached >= 0)),
+    CONSTRAINT usage_measured_input_check CHECK ((measured_input >= 0)),
+    CONSTRAINT usage_output_check CHECK ((output >= 0)),
+    CONSTRAINT usage_reasoning_check CHECK ((reasoning >= 0)),
+    CONSTRAINT usage_state_check CHECK ((state = ANY (ARRAY['complete'::text, 'interrupted'::text, 'unknown'::text, 'failed'::text]))),
+    CONSTRAINT usage_unbilled_check CHECK ((unbilled >= 0))
+);
+
+COMMENT ON TABLE billing.usage_default IS 'A net for months that nobody made a partition for: slower, never lost.';
+
+CREATE TABLE billing.usage_rollup (
+    hour timestamp with time zone NOT NULL,
+    organization text NOT NULL,
+    project text NOT NULL,
+    key text NOT NULL,
+    mode text NOT NULL,
+    model text NOT NULL,
+    class text NOT NULL,
+    tokens bigint DEFAULT 0 NOT NULL,
+    amount_nano_usd bigint DEFAULT 0 NOT NULL,
+    credited_nano_usd bigint DEFAULT 0 NOT NULL,
+    requests bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT usage_rollup_class_check CHECK ((class = ANY (ARRAY['input'::text, 'cached_input'::text, 'reasoning'::text, 'output'::text, 'request'::text])))
+);
+
+COMMENT ON TABLE billing.usage_rollup IS 'Sums of billing.usage, written in its transaction. Class request counts requests and what was credited; its tokens are 0.';
 
 CREATE TABLE platform.api_key (
     id text NOT NULL,
@@ -167,6 +455,47 @@ COMMENT ON TABLE platform.rate_limit IS 'A bucket of `capacity` that gets `refil
 
 COMMENT ON COLUMN platform.rate_limit.mode IS 'Empty: all modes together.';
 
+ALTER TABLE ONLY billing.usage ATTACH PARTITION billing.usage_default DEFAULT;
+
+ALTER TABLE ONLY billing.account
+    ADD CONSTRAINT account_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.journal
+    ADD CONSTRAINT journal_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.money_in
+    ADD CONSTRAINT money_in_pkey PRIMARY KEY (organization, sequence);
+
+ALTER TABLE ONLY billing.money_in
+    ADD CONSTRAINT money_in_transfer_key UNIQUE (transfer);
+
+ALTER TABLE ONLY billing.outbox
+    ADD CONSTRAINT outbox_identifier_key UNIQUE (identifier);
+
+ALTER TABLE ONLY billing.outbox
+    ADD CONSTRAINT outbox_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.price
+    ADD CONSTRAINT price_pkey PRIMARY KEY (version, model, mode);
+
+ALTER TABLE ONLY billing.price_version
+    ADD CONSTRAINT price_version_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY billing.receipt
+    ADD CONSTRAINT receipt_pkey PRIMARY KEY (request_id, number);
+
+ALTER TABLE ONLY billing.transfer
+    ADD CONSTRAINT transfer_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.usage
+    ADD CONSTRAINT usage_pkey PRIMARY KEY (created, id);
+
+ALTER TABLE ONLY billing.usage_default
+    ADD CONSTRAINT usage_default_pkey PRIMARY KEY (created, id);
+
+ALTER TABLE ONLY billing.usage_rollup
+    ADD CONSTRAINT usage_rollup_pkey PRIMARY KEY (organization, hour, project, key, mode, model, class);
+
 ALTER TABLE ONLY platform.api_key
     ADD CONSTRAINT api_key_pkey PRIMARY KEY (id);
 
@@ -209,11 +538,67 @@ ALTER TABLE ONLY platform.project
 ALTER TABLE ONLY platform.rate_limit
     ADD CONSTRAINT rate_limit_pkey PRIMARY KEY (scope, scope_id, metric, mode);
 
+CREATE INDEX account_organization ON billing.account USING btree (organization, kind);
+
+CREATE INDEX money_in_transaction ON billing.money_in USING btree (transaction);
+
+CREATE INDEX outbox_open ON billing.outbox USING btree (organization, id) WHERE (state <> 'acknowledged'::text);
+
+CREATE INDEX transfer_organization ON billing.transfer USING btree (organization, posted, id);
+
+CREATE UNIQUE INDEX transfer_pending ON billing.transfer USING btree (pending) WHERE (pending IS NOT NULL);
+
+CREATE INDEX transfer_source ON billing.transfer USING btree (source);
+
+CREATE INDEX usage_organization ON ONLY billing.usage USING btree (organization, created, id);
+
+CREATE INDEX usage_default_organization_created_id_idx ON billing.usage_default USING btree (organization, created, id);
+
+CREATE INDEX usage_posted ON ONLY billing.usage USING btree (organization, posted);
+
+CREATE INDEX usage_default_organization_posted_idx ON billing.usage_default USING btree (organization, posted);
+
+CREATE INDEX usage_request ON ONLY billing.usage USING btree (request_id);
+
+CREATE INDEX usage_default_request_id_idx ON billing.usage_default USING btree (request_id);
+
 CREATE INDEX api_key_project ON platform.api_key USING btree (project);
 
 CREATE INDEX api_key_secret_api_key ON platform.api_key_secret USING btree (api_key);
 
 CREATE INDEX change_transaction ON platform.change USING btree (transaction);
+
+ALTER INDEX billing.usage_organization ATTACH PARTITION billing.usage_default_organization_created_id_idx;
+
+ALTER INDEX billing.usage_posted ATTACH PARTITION billing.usage_default_organization_posted_idx;
+
+ALTER INDEX billing.usage_pkey ATTACH PARTITION billing.usage_default_pkey;
+
+ALTER INDEX billing.usage_request ATTACH PARTITION billing.usage_default_request_id_idx;
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.money_in FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.price FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.price_version FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.receipt FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.transfer FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.usage FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON billing.money_in FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON billing.price FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON billing.price_version FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON billing.receipt FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON billing.transfer FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON billing.usage FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER announce AFTER INSERT OR DELETE OR UPDATE OF project, live, scopes, state ON platform.api_key FOR EACH ROW EXECUTE FUNCTION platform.announce('key', 'id');
 
@@ -230,6 +615,21 @@ CREATE TRIGGER announce AFTER INSERT OR DELETE OR UPDATE ON platform.plan FOR EA
 CREATE TRIGGER announce AFTER INSERT OR DELETE OR UPDATE ON platform.project FOR EACH ROW EXECUTE FUNCTION platform.announce('project', 'id');
 
 CREATE TRIGGER announce AFTER INSERT OR DELETE OR UPDATE ON platform.rate_limit FOR EACH ROW EXECUTE FUNCTION platform.announce('limits', 'scope_id');
+
+ALTER TABLE ONLY billing.money_in
+    ADD CONSTRAINT money_in_transfer_fkey FOREIGN KEY (transfer) REFERENCES billing.transfer(id);
+
+ALTER TABLE ONLY billing.price
+    ADD CONSTRAINT price_version_fkey FOREIGN KEY (version) REFERENCES billing.price_version(version);
+
+ALTER TABLE ONLY billing.transfer
+    ADD CONSTRAINT transfer_credit_fkey FOREIGN KEY (credit) REFERENCES billing.account(id);
+
+ALTER TABLE ONLY billing.transfer
+    ADD CONSTRAINT transfer_debit_fkey FOREIGN KEY (debit) REFERENCES billing.account(id);
+
+ALTER TABLE ONLY billing.transfer
+    ADD CONSTRAINT transfer_pending_fkey FOREIGN KEY (pending) REFERENCES billing.transfer(id);
 
 ALTER TABLE ONLY platform.api_key
     ADD CONSTRAINT api_key_project_fkey FOREIGN KEY (project) REFERENCES platform.project(id);

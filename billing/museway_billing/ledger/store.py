@@ -1,0 +1,277 @@
+"""The ledger in PostgreSQL. Functions take a connection inside the caller's transaction and never commit.
+
+Concurrent writers: every function locks the accounts it will move, in the order of their ids, before it reads balances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeAlias
+
+import asyncpg
+from msgspec import Struct
+
+from museway_billing.ledger.account import AccountKind, Balance, Credit, GrantKind, account_id, credit_id
+from museway_billing.ledger.posting import Posting, post_usage
+from museway_billing.ledger.transfer import (
+    Transfer,
+    TransferKind,
+    TransferPhase,
+    TransferRefused,
+    check,
+    refuse_difference,
+)
+from museway_billing.money import NanoUsd
+from museway_billing.usage import UsageRecord
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+MONEY_CHANNEL = "museway_money"
+"""NOTIFY, payload: the organization whose money changed by the one door."""
+
+_OPEN_ACCOUNTS = """
+insert into billing.account (id, organization, kind)
+select * from unnest($1::text[], $2::text[], $3::text[]) on conflict (id) do nothing
+"""
+_LOCK_ACCOUNTS = """
+select id, organization, kind, priority, expires, created, credits - debits as left
+from billing.account
+where organization = any($1::text[]) and (kind <> 'credit' or credits > debits)
+order by id for update
+"""
+_INSERT_TRANSFERS = """
+insert into billing.transfer (id, source, kind, organization, debit, credit, amount, phase, pending)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[])
+"""
+_MOVE = """
+update billing.account a set debits = a.debits + m.debits, credits = a.credits + m.credits
+from unnest($1::text[], $2::bigint[], $3::bigint[]) as m (id, debits, credits) where a.id = m.id
+"""
+_TRANSFER = """
+select id, source, kind, organization, debit, credit, amount, phase, pending from billing.transfer where id = $1
+"""
+_LOCK_ORGANIZATION = "select pg_advisory_xact_lock(hashtextextended('billing.money:' || $1, 0))"
+_MONEY_IN = """
+insert into billing.money_in (organization, sequence, delta, transfer)
+select $1, coalesce(max(sequence), 0) + 1, $2, $3 from billing.money_in where organization = $1
+returning sequence
+"""
+_BALANCE = """
+select
+    coalesce(sum(credits - debits) filter (where kind = 'credit'), 0)::bigint as credit,
+    coalesce(sum(debits - credits) filter (where kind = 'receivable'), 0)::bigint as receivable,
+    coalesce((select max(sequence) from billing.money_in where organization = $1), 0)::bigint as sequence
+from billing.account where organization = $1
+"""
+_OLDEST_OPEN = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_MONEY_SINCE = """
+select organization, sequence, delta from billing.money_in where transaction >= $1::text::xid8 order by organization, sequence
+"""
+_EXPIRED = """
+select distinct organization from billing.account
+where kind = 'credit' and expires < $1 and credits > debits order by organization
+"""
+_OPEN_CREDIT = """
+insert into billing.account (id, organization, kind, priority, expires) values ($1, $2, 'credit', $3, $4)
+"""
+_OUTBOX = """
+insert into billing.outbox (identifier, organization, amount)
+select * from unnest($1::text[], $2::text[], $3::bigint[])
+"""
+
+
+class MoneyIn(Struct, frozen=True):
+    """One posting that is not usage; a limiter applies each (organization, sequence) once."""
+
+    organization: str
+    sequence: int
+    delta: int
+
+
+async def post_usage_batch(connection: Connection, records: Sequence[UsageRecord], *, batch: str) -> Posting:
+    """Post records that were just inserted: transfers, balances, and an outbox row per organization that now owes more.
+
+    `batch` names the batch for ever; the outbox identifiers are made of it.
+    """
+    organizations = sorted({record.organization for record in records})
+    accounts = await _open(connection, organizations, (AccountKind.RECEIVABLE, AccountKind.REVENUE, AccountKind.REFUND))
+    posting = post_usage(records, [_credit(row) for row in accounts if row["kind"] == AccountKind.CREDIT])
+    await _record(connection, posting.transfers)
+    owing = sorted(posting.receivable.items())
+    if owing:
+        identifiers = [f"{batch}:{organization}" for organization, _ in owing]
+        await connection.execute(_OUTBOX, identifiers, [o for o, _ in owing], [amount for _, amount in owing])
+    return posting
+
+
+async def grant(
+    connection: Connection,
+    organization: str,
+    amount: NanoUsd,
+    txn_id: str,
+    kind: GrantKind = GrantKind.PROMOTIONAL,
+    expires: datetime | None = None,
+) -> bool:
+    """Give an organization credit. True: now; False: this very grant is there already. Limiters hear of it on commit.
+
+    Raises TransferRefused: amount not above 0, or `txn_id` is another transfer's.
+    """
+    account = credit_id(organization, txn_id)
+    transfer = Transfer(
+        id=txn_id,
+        source=txn_id,
+        kind=TransferKind.GRANT,
+        organization=organization,
+        debit=account_id(kind.source, organization),
+        credit=account,
+        amount=amount,
+    )
+    await connection.execute(_LOCK_ORGANIZATION, organization)
+    if await _exists(connection, transfer):
+        stored = await connection.fetchval("select expires from billing.account where id = $1", account)
+        if stored != expires:
+            raise TransferRefused(txn_id, "expires", f"is {stored} in the ledger, not {expires}")
+        return False
+    await _open(connection, [organization], (kind.source,))
+    await connection.execute(_OPEN_CREDIT, account, organization, kind.priority, expires)
+    await _record(connection, [transfer])
+    await _let_in(connection, organization, amount, txn_id)
+    return True
+
+
+async def expired_credit(connection: Connection, *, now: datetime) -> list[str]:
+    """The organizations that have credit left which expired before `now`."""
+    return [row["organization"] for row in await connection.fetch(_EXPIRED, now)]
+
+
+async def lapse_expired(connection: Connection, organization: str, *, now: datetime) -> list[Transfer]:
+    """Take back what is left of an organization's credit that expired before `now`. Until then it can be spent, here and
+    in the limiter: the lapse's own posting ends it. Paid credit lapses to revenue, promotional to promotion.
+
+    One organization a transaction: the locks of several would be taken in an order that a batch of usage does not share.
+    """
+    await connection.execute(_LOCK_ORGANIZATION, organization)
+    accounts = await _open(connection, [organization], (AccountKind.PROMOTION, AccountKind.REVENUE))
+    credits_ = [row for row in accounts if row["kind"] == AccountKind.CREDIT]
+    lapsed = [_lapse(row) for row in credits_ if row["expires"] is not None and row["expires"] < now]
+    await _record(connection, lapsed)
+    for transfer in lapsed:
+        await _let_in(connection, organization, -transfer.amount, transfer.id)
+    return lapsed
+
+
+async def balance(connection: Connection, organization: str) -> Balance:
+    """What the ledger has now, in one snapshot; an organization that it does not know has 0."""
+    row = await connection.fetchrow(_BALANCE, organization)
+    assert row is not None
+    return Balance(
+        organization=organization, credit=row["credit"], receivable=row["receivable"], sequence=row["sequence"]
+    )
+
+
+async def money_since(connection: Connection, transaction: int) -> tuple[list[MoneyIn], int]:
+    """What came in by the door in transactions from `transaction` on, and what to ask with next time. 0: everything.
+
+    Rows are given again while an older transaction is still open: the sequence makes that harmless, and ids alone would
+    miss a row that took its number early and committed late.
+    """
+    oldest: int = await connection.fetchval(_OLDEST_OPEN)
+    rows = await connection.fetch(_MONEY_SINCE, str(transaction))
+    return [MoneyIn(row["organization"], row["sequence"], row["delta"]) for row in rows], oldest
+
+
+async def record_transfer(connection: Connection, transfer: Transfer) -> bool:
+    """Record one transfer between existing kinds of accounts of its organization. False: this very one is there already.
+
+    Does not open the one door: use it for what changes no spendable balance. Raises TransferRefused.
+    """
+    check(transfer)
+    await connection.execute(_LOCK_ORGANIZATION, transfer.organization)
+    if await _exists(connection, transfer):
+        return False
+    await _open(connection, [transfer.organization], [kind for kind in AccountKind if kind is not AccountKind.CREDIT])
+    await _record(connection, [transfer])
+    return True
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+async def _open(
+    connection: Connection, organizations: Sequence[str], kinds: Iterable[AccountKind]
+) -> list[asyncpg.Record]:
+    """Make the accounts that are missing, lock all of these organizations', give them."""
+    wanted = sorted((account_id(kind, owner), owner, kind.value) for owner in organizations for kind in kinds)
+    columns = [list(column) for column in zip(*wanted, strict=True)]
+    await connection.execute(_OPEN_ACCOUNTS, *columns)
+    return await connection.fetch(_LOCK_ACCOUNTS, list(organizations))
+
+
+async def _exists(connection: Connection, transfer: Transfer) -> bool:
+    check(transfer)
+    row = await connection.fetchrow(_TRANSFER, transfer.id)
+    if row is None:
+        return False
+    stored = Transfer(
+        id=row["id"],
+        source=row["source"],
+        kind=TransferKind(row["kind"]),
+        organization=row["organization"],
+        debit=row["debit"],
+        credit=row["credit"],
+        amount=row["amount"],
+        phase=TransferPhase(row["phase"]),
+        pending=row["pending"],
+    )
+    refuse_difference(stored, transfer)
+    return True
+
+
+async def _record(connection: Connection, transfers: Sequence[Transfer]) -> None:
+    """Insert transfers and move the balances of their accounts, which are locked."""
+    if not transfers:
+        return
+    fields = Transfer.__struct_fields__
+    await connection.execute(_INSERT_TRANSFERS, *([getattr(t, field) for t in transfers] for field in fields))
+    moved: dict[str, list[int]] = {}
+    for transfer in transfers:
+        if transfer.phase.moves:
+            moved.setdefault(transfer.debit, [0, 0])[0] += transfer.amount
+            moved.setdefault(transfer.credit, [0, 0])[1] += transfer.amount
+    ids = sorted(moved)
+    await connection.execute(_MOVE, ids, [moved[id_][0] for id_ in ids], [moved[id_][1] for id_ in ids])
+
+
+async def _let_in(connection: Connection, organization: str, delta: int, transfer: str) -> None:
+    """The one door: numbered for the limiters of all gateways, and told to those that listen."""
+    await connection.execute(_MONEY_IN, organization, delta, transfer)
+    await connection.execute("select pg_notify($1, $2)", MONEY_CHANNEL, organization)
+
+
+def _credit(row: asyncpg.Record) -> Credit:
+    return Credit(
+        account=row["id"],
+        organization=row["organization"],
+        priority=row["priority"],
+        expires=row["expires"],
+        created=row["created"],
+        left=row["left"],
+    )
+
+
+def _lapse(row: asyncpg.Record) -> Transfer:
+    promotional = row["priority"] == GrantKind.PROMOTIONAL.priority
+    kind = AccountKind.PROMOTION if promotional else AccountKind.REVENUE
+    return Transfer(
+        id=f"{row['id']}:lapse",
+        source=row["id"],
+        kind=TransferKind.LAPSE,
+        organization=row["organization"],
+        debit=row["id"],
+        credit=account_id(kind, row["organization"]),
+        amount=row["left"],
+    )
