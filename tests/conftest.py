@@ -6,6 +6,7 @@ import pytest
 
 from doubles.fixtures import fake_worker, fake_worker_process
 from postgres import database, empty_database, migrated_template, pool, postgres_dsn, postgres_server
+from real_engine import pytest_collection_modifyitems, real_worker, second_real_worker
 
 __all__ = [
     "database",
@@ -16,6 +17,9 @@ __all__ = [
     "pool",
     "postgres_dsn",
     "postgres_server",
+    "pytest_collection_modifyitems",
+    "real_worker",
+    "second_real_worker",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -10,7 +11,10 @@ from pathlib import Path
 
 
 def marked(text: str) -> list[int]:
-    """Living processes with `text` (NAME=VALUE) in the environment they were started with. Zombies don't count."""
+    """Living processes with `text` (NAME=VALUE) in the environment they were started with. Zombies don't count.
+
+    Misses those that write their own title over it, as SGLang's children do: see `descendants`.
+    """
     found = list[int]()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -21,6 +25,24 @@ def marked(text: str) -> list[int]:
                 continue
             if text.encode() in environment.split(b"\0") and state != "Z":
                 found.append(int(folder.name))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The living processes below `pid`, itself not among them."""
+    parents = dict[int, int]()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                # The name stands in parentheses and may hold anything; state and parent are the words after it.
+                state, parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    parents[int(folder.name)] = int(parent)
+    found, pending = list[int](), [pid]
+    while pending:
+        above = pending.pop()
+        below = [child for child, parent in parents.items() if parent == above]
+        found, pending = found + below, pending + below
     return found
 
 

@@ -35,7 +35,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(int(next(word for word in said if word.isdigit())))
         self.end_headers()
 
-    def log_message(self, *_: object) -> None: ...
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing: the log is for what the tests look for."""
 
 
 def main() -> None:
