@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from museway_engine.runtime.guarded import Guarded
+from museway_platform.api.shapes import Readiness
 from museway_platform.cli.prompt import Failure
 
 _POLL_S = 0.1
@@ -102,8 +104,12 @@ def _readiness(url: str) -> tuple[int, str]:
         return 0, str(error) or type(error).__name__
     finally:
         connection.close()
+    return answer.status, _missing(body)
+
+
+def _missing(body: bytes) -> str:
     try:
-        missing = json.loads(body).get("missing", body.decode(errors="replace"))
-    except (ValueError, AttributeError):
-        missing = body.decode(errors="replace")
-    return answer.status, ", ".join(missing) if isinstance(missing, list) else str(missing)
+        parts = msgspec.json.decode(body, type=Readiness).missing
+    except msgspec.MsgspecError:
+        return "it does not say what is missing"
+    return ", ".join(f"{one.part} ({one.reason})" for one in parts)

@@ -29,7 +29,7 @@ makes an organization `Default` with a key and a trial credit of $1,000; each st
 
 
 class Ready(Struct, frozen=True):
-    """The one line of `up --json`."""
+    """The one line of `up --json`. `base_url` has no path: routes begin with /v1."""
 
     base_url: str
     portal_url: str
@@ -93,13 +93,13 @@ async def _stay_up(what: stack.Plan, steps: Steps, *, as_json: bool) -> int:
 
 
 def _announce(running: stack.Stack, data_dir: Path, *, as_json: bool) -> None:
-    ready = Ready(base_url=f"{running.base_url}/v1", portal_url=f"{running.base_url}/", key=running.tenant.secret)
+    ready = Ready(base_url=running.base_url, portal_url=f"{running.base_url}/", key=running.tenant.secret)
     if as_json:
         write_line(msgspec.json.encode(ready).decode())
         return
     write_line(
         f"\nMuseway is up.\n"
-        f"  base URL   {ready.base_url}\n"
+        f"  base URL   {ready.base_url}   (for OpenAI's clients: {ready.base_url}/v1)\n"
         f"  portal     {ready.portal_url}\n"
         f"  key        {ready.key}   (shown now only; {running.tenant.key})\n"
         f"  data       {data_dir}\n\n"
