@@ -14,6 +14,7 @@ from museway_engine.events import Chosen
 from museway_engine.modes.bounds import prepare
 from museway_engine.modes.instant import instant
 from museway_engine.modes.mode import Batches, Running, Turn
+from museway_engine.modes.thinking import thinking
 from museway_engine.pool.health import Pace
 from museway_engine.pool.pool import QueueLimits, Wish
 from museway_engine.run import ModelInfo, Prepared, WorkerState
@@ -150,7 +151,11 @@ class Engine:
 
 
 def _mode(turn: Turn) -> Running:
-    return instant(turn)
+    match turn.prepared.resolved:
+        case Mode.THINKING:
+            return thinking(turn)
+        case _:
+            return instant(turn)
 
 
 async def _chosen_first(prepared: Prepared, batches: Batches) -> Batches:
