@@ -45,10 +45,13 @@ from museway._call import Call, encode_path
 NAMES: Final = {"Messages": "Message", "Content": "AssistantPart"}
 """What the generator names after a property, and what it is."""
 
-BOUNDS: Final = frozenset(
-    ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"]
-    + ["minItems", "maxItems", "minProperties", "maxProperties"]
-)
+BOUNDS: Final = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"}) | {
+    "pattern",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+}
 
 _ABSENT: Final = re.compile(r"(?:\s*\| None)?\s*\| UnsetType(\s*\)?)\s*= UNSET")
 """How the generator writes an optional field; ours is None."""
