@@ -61,6 +61,13 @@ class FakeWorker:
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """The controls of a worker that somebody else started and will stop."""
+        worker = cls()
+        worker.url = url.rstrip("/")
+        return worker
+
     # -- life
     def start(self) -> None:
         """Start and wait until it listens. Raises RuntimeError with what it said where it does not."""
