@@ -170,7 +170,10 @@ async def test_a_refused_request_takes_nothing_anywhere() -> None:
 
 async def test_limits_of_a_mode_are_its_alone() -> None:
     world = World()
-    world.limit(RateLimit(metric="requests", capacity=1, refill=0, mode="thinking"))
+    world.limit(
+        RateLimit(metric="requests", capacity=1, refill=0, mode="thinking"),
+        RateLimit(metric="concurrent_requests", capacity=0, mode="contemplating"),
+    )
     thinking = Subject("org_1", "prj_1", "key_1", "thinking")
     assert isinstance(await world.admit(subject=thinking), Admitted)
     refused = await world.admit(subject=thinking)
@@ -254,6 +257,16 @@ async def test_waiting_does_not_help_against_a_total_or_above_the_cap() -> None:
     refused = await world.refused(amount=11)
     assert (refused.retry_after_s, refused.state.resets_at) == (None, None)
     assert (await world.refused(amount=6)).retry_after_s is None
+
+
+async def test_of_two_caps_the_one_that_lasts_longer_is_named() -> None:
+    world = World()
+    world.limit(caps=(Cap(period="day", amount_nano_usd=10),))
+    world.limit(caps=(Cap(period="week", amount_nano_usd=10),), scope="project", scope_id="prj_1")
+    world.limit(caps=(Cap(period="day", amount_nano_usd=10),), scope="organization", scope_id="org_1")
+    await world.held(amount=10)
+    refused = await world.refused(amount=1)
+    assert (refused.state.scope, refused.retry_after_s) == ("project", (4 * 24 + 12) * 3600)
 
 
 async def test_a_hold_counts_in_the_period_it_was_admitted_in() -> None:
@@ -349,6 +362,15 @@ async def test_a_new_cap_knows_what_is_spent_and_held() -> None:
     assert (state.used, state.held) == (70, 0)
     world.limiter.configure(policy, {"month": Spent(start, 0)})
     assert (await world.state("spend", "prj_1")).used == 70
+
+
+async def test_a_new_cap_leaves_out_what_was_admitted_before_its_period() -> None:
+    world = World()
+    await world.held(amount=20)
+    world.ns += DAY
+    await world.held(amount=3)
+    world.limit(caps=(Cap(period="day", amount_nano_usd=100),))
+    assert (await world.state("spend")).held == 3
 
 
 async def test_a_sum_of_another_period_is_not_taken() -> None:
