@@ -57,7 +57,10 @@ def make_bill(
     exhausted: bool,
     chosen: Chosen | None,
 ) -> Bill:
-    """The bill of a request that ended; `done` is None where it was broken off, `exhausted` where its hold ended first. Unknown counts are left out of the sums: they are shown as being reconciled."""
+    """The bill of a request that ended; `done` is None where it was broken off, `exhausted` where its hold ended first.
+
+    Unknown counts are left out of the sums: they are shown as being reconciled.
+    """
     agents = prepared.resolved is Mode.CONTEMPLATING
     done = done or Done(stop_reason="complete")
     return Bill(

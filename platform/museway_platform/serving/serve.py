@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from msgspec import structs
 from museway_engine.engine import Engine
 from museway_engine.pool.isolation import cache_salt
 
 from museway_billing.prices import PriceBook
+from museway_billing.usage import Tariff
 from museway_engine.allowance import AllowanceRefused
 from museway_engine.completion import Completion
 from museway_engine.events import AnyEvent, Chosen, Done, Finish
@@ -87,6 +89,11 @@ class Serving:
         if salt is None:
             salt = self._salts[organization] = cache_salt(self._secret, organization)
         return salt
+
+    def tariff(self, organization: str, prepared: Prepared) -> Tariff:
+        """The prices in force now for the mode that will run. Raises UnknownPrice."""
+        now = datetime.now(UTC)
+        return self.book.tariff(organization, prepared.completion.model, prepared.resolved.value, now)
 
     async def prepare(
         self, principal: Principal, completion: Completion, max_cost: int | None

@@ -1,0 +1,119 @@
+"""The Litestar application: routes, request ids, one way from an exception to a documented error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from litestar import Litestar, Request, Response, asgi
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
+
+from museway_platform.api import account, health, models, usage
+from museway_platform.api.errors import (
+    ApiError,
+    encode_error,
+    method_not_allowed,
+    not_available,
+    not_found,
+    to_api_error,
+)
+from museway_platform.api.exchange import HOLDER, REQUEST_ID
+from museway_platform.api.observe import log
+from museway_platform.api.parts import Holder
+from museway_platform.identity.ids import new_id
+
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+PLANNED = (
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/conversations",
+    "/v1/batches",
+    "/v1/files",
+    "/v1/admin",
+    "/oauth",
+)
+"""Routes of the contract that are not built yet: they answer 404 `not_available` and are absent from the document."""
+
+HOT_PATH = "/v1/chat/completions"
+
+ROUTES: Sequence[ControllerRouterHandler] = (
+    models.list_models,
+    models.get_model,
+    account.get_balance,
+    account.list_limits,
+    account.get_receipt,
+    account.get_receipt_keys,
+    account.create_quote,
+    account.tokenize,
+    usage.get_usage,
+    usage.get_costs,
+    health.get_health,
+    health.get_readiness,
+    health.get_metrics,
+    health.get_document,
+)
+
+
+def create(holder: Holder, chat: ASGIApp, lifespan: Lifespan) -> Litestar:
+    """The application. `chat` answers the hot path; `lifespan` fills `holder` and keeps the parts open."""
+
+    @asgi(HOT_PATH, is_mount=False)
+    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
+        await chat(scope, receive, send)
+
+    return Litestar(
+        route_handlers=[chat_completions, *ROUTES],
+        lifespan=[lifespan],
+        middleware=[_request_ids],
+        exception_handlers={Exception: _on_error},
+        openapi_config=None,
+        state=State({HOLDER: holder}),
+        logging_config=None,
+    )
+
+
+def _request_ids(app: ASGIApp) -> ASGIApp:
+    """Give each request an id, and put it on the answer; the hot path gives its own."""
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == HOT_PATH:
+            await app(scope, receive, send)
+            return
+        request_id = new_id("req")
+        scope.setdefault("state", {})[REQUEST_ID] = request_id
+
+        async def tagged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await app(scope, receive, tagged)
+
+    return middleware
+
+
+def _on_error(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
+    request_id = request.scope["state"].get(REQUEST_ID) or new_id("req")
+    error = _from_framework(request, exc) if isinstance(exc, HTTPException) else to_api_error(exc)
+    if error.status >= 500:
+        log.error("%s", error.code, extra={"request_id": request_id}, exc_info=exc)
+    return Response(
+        encode_error(error, request_id), status_code=error.status, media_type="application/json", headers=error.headers
+    )
+
+
+def _from_framework(request: Request[Any, Any, Any], exc: HTTPException) -> ApiError:
+    path = request.scope["path"]
+    if isinstance(exc, MethodNotAllowedException):
+        allowed = (exc.headers or {}).get("allow") or (exc.headers or {}).get("Allow") or "other methods"
+        return method_not_allowed(*allowed.split(", "))
+    if isinstance(exc, NotFoundException):
+        planned = next((p for p in PLANNED if path == p or path.startswith(p + "/")), None)
+        return not_found(f"The route {path[:80]!r}") if planned is None else not_available(planned)
+    if exc.status_code < 500:
+        return ApiError("invalid_request", "The request could not be understood.")
+    return to_api_error(exc)
