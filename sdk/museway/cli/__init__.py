@@ -1,0 +1,5 @@
+"""The console script `museway`."""
+
+from museway.cli.dispatch import main
+
+__all__ = ["main"]
