@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -91,13 +92,23 @@ def run(*command: str) -> None:
     with LOG.open("ab") as log:
         log.write(f"$ {' '.join(command)}\n".encode())
         log.flush()
-        subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=True)
+        # `close_fds`: the lock is inherited, so that after a `kill -9` of this process nobody else begins before pip ends.
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            close_fds=False,
+            check=True,
+        )
 
 
 @contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Hold the lock of this checkout; the kernel frees it however the process ends."""
+    """Hold the lock of this checkout; the kernel frees it when this process and its children are gone."""
     with path.open("w") as file:
+        os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -73,7 +73,7 @@ async def _load(args: argparse.Namespace) -> Load:
     failures: list[MusewayError] = []
     waiting = iter(range(args.requests))
     # A refusal is a result here, not something to wait out.
-    retry = RetryPolicy(retries=0)
+    retry = RetryPolicy(max_retries=0)
 
     async with AsyncMuseway(api_key=args.key, base_url=args.base_url, retry=retry) as client:
 
