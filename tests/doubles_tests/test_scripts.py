@@ -274,6 +274,7 @@ def test_a_router_hides_what_it_lacks_and_the_server_can_be_unwell(fake_worker: 
 
 def test_the_book_and_the_counters_agree(fake_worker: FakeWorker) -> None:
     before = fake_worker.book_page().counters
+    fake_worker.script(Behaviour(tokens=3), times=2)  # ended by a token that no content chunk counts
     for number in range(5):
         _stream(fake_worker, content=f"question {number} " * number, max_tokens=7, n=1 + number % 2)
     page = fake_worker.book_page()
