@@ -12,7 +12,7 @@ from tidy.sources import ROOT
 _LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
 _PATH = re.compile(r"`((?:platform|engine|billing|sdk|tests|infra)/[\w./@-]+[\w])`")
 _MAKE = re.compile(r"\bmake ([a-z][a-z-]*)\b")
-_COMMAND = re.compile(r"`?museway ([a-z]+)\b")
+_COMMAND = re.compile(r"^museway ([a-z]+)\b", re.MULTILINE)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/decisions/*.md")])
 
 
