@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,9 @@ def install(
     point it leaves no process behind, and the next call takes up from there. Raises InstallFailed, one line for a person
     with the log's name in it. Does not need root, does not remove older entries.
     """
+    if sys.platform != "linux":
+        reason = f"SGLang and the guard of its processes need Linux, this is {sys.platform}"
+        raise InstallFailed("Choosing the engine", reason, cache.log("engine"))
     on = device or device_here()
     python = engine_environment(cache, RECIPES[on], progress=progress)
     model_dir = model_directory(cache, model, python=python, progress=progress, thorough=thorough)
