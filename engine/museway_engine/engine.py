@@ -12,6 +12,7 @@ from museway_engine.completion import Completion, Mode
 from museway_engine.errors import InvalidForModel
 from museway_engine.events import Chosen
 from museway_engine.modes.bounds import prepare
+from museway_engine.modes.contemplating.contemplating import contemplating
 from museway_engine.modes.instant import instant
 from museway_engine.modes.mode import Batches, Running, Turn
 from museway_engine.modes.thinking import thinking
@@ -154,6 +155,8 @@ def _mode(turn: Turn) -> Running:
     match turn.prepared.resolved:
         case Mode.THINKING:
             return thinking(turn)
+        case Mode.CONTEMPLATING:
+            return contemplating(turn)
         case _:
             return instant(turn)
 

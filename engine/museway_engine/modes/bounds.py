@@ -9,7 +9,7 @@ from __future__ import annotations
 from museway_engine.completion import Completion, Effort, Mode
 from museway_engine.errors import ContextTooLong, InvalidForModel
 from museway_engine.modes.choose import Choice, choose
-from museway_engine.modes.contemplating.prompt import AGENT_BYTES, REFINE_BYTES, SYNTHESIS_BYTES, drafts_bound
+from museway_engine.modes.contemplating.words import AGENT_BYTES, REFINE_BYTES, SYNTHESIS_BYTES, drafts_bound
 from museway_engine.profiles.facts import Facts
 from museway_engine.run import Bound, Prepared
 
