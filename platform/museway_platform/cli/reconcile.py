@@ -1,0 +1,75 @@
+"""`museway reconcile`: prove on what is stored that every token and nano-dollar adds up, or name what differs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from museway_billing.reconcile import Report, reconcile
+from museway_platform.cli.administration import database
+from museway_platform.cli.money import dollars
+from museway_platform.cli.prompt import FAILED, Failure, Parser, answer
+from museway_platform.cli.show import show, write_line
+from museway_platform.database.pool import UNAVAILABLE, open_connection
+from museway_platform.settings import Settings
+
+_ABOUT = """\
+Compute every record's price again from its price version, every balance from its transfers, and every sum from its parts;
+look into the journals of this disk for what is not in the database yet. Changes nothing, works beside running gateways.
+Exit status 1, with the ids, where something differs.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    return answer(Parser("reconcile", _ABOUT).with_json(), argv, _run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = Settings.load()
+    with database(settings) as dsn:
+        try:
+            report = asyncio.run(report_on(dsn, settings.journal_dir))
+        except UNAVAILABLE as error:
+            raise Failure(f"the database does not answer: {error or type(error).__name__}") from error
+    if args.json:
+        show(report, as_json=True)
+    else:
+        for line in told(report):
+            write_line(line)
+    return 0 if report.ok else FAILED
+
+
+async def report_on(dsn: str, journals: Path) -> Report:
+    """Raises one of UNAVAILABLE. No statement is cut short: a big ledger takes its time."""
+    async with open_connection(dsn, statement_timeout_s=None) as connection:
+        return await reconcile(connection, journals=journals)
+
+
+def told(report: Report) -> list[str]:
+    """The report for a person."""
+    lines = [f"{report.records:,} records, {report.transfers:,} transfers"]
+    for sums in report.sums:
+        lines.append(
+            f"  {sums.organization} {sums.period}: {sums.records:,} records,"
+            f" usage {dollars(sums.usage)} - given back {dollars(sums.credited)}"
+            f" = credit used {dollars(sums.credit_used)} + receivable {dollars(sums.receivable)}"
+        )
+    for journal in report.journals:
+        if journal.records or journal.open_slots:
+            state = "of a running gateway" if journal.alive else "of a process that is gone"
+            lines.append(
+                f"  journal {journal.id} ({state}): {journal.records:,} records on their way ({dollars(journal.amount)}),"
+                f" {journal.open_slots:,} calls open"
+            )
+    if report.ok:
+        return [*lines, "reconciled"]
+    for difference in report.differences:
+        owner = f" of {difference.organization}" if difference.organization else ""
+        lines.append(
+            f"  DIFFERS {difference.check}: {difference.id}{owner}: {difference.expected}, found {difference.found}"
+        )
+    if report.more:
+        lines.append(f"  … and {report.more:,} more")
+    return [*lines, f"not reconciled: {len(report.differences) + report.more:,} differences"]
