@@ -5,7 +5,7 @@
 // RATE (requests a second over all connections, evenly spaced) turns the closed loop into a paced one; the clock of a request
 // starts when it was due, so a late start counts. Prints one JSON line: requests, tokens, errors and percentiles in
 // microseconds of the request, of the first byte, of the first token, and of a token's age (fakeup's stamp to our read, the
-// same machine's clock). Bodies of `stream` ask for usage on every chunk, as a demanding client does.
+// same machine's clock). Bodies of `stream` ask for the final usage, as a client that meters does.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -145,7 +145,7 @@ static void build_request(const char *path, const char *key, int pad) {
   char *body, *filler = malloc(pad + 1);
   memset(filler, 'x', pad);
   filler[pad] = 0;
-  const char *options = streaming ? ",\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":true}" : "";
+  const char *options = streaming ? ",\"stream_options\":{\"include_usage\":true}" : "";
   int length = asprintf(&body, "{\"model\":\"muse\",\"stream\":%s%s,\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],"
                         "\"max_tokens\":64}", streaming ? "true" : "false", options, filler);
   request_length = asprintf(&request, "POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer %s\r\ncontent-type: "
