@@ -31,13 +31,13 @@ class Failure(Exception):
 class Parser(argparse.ArgumentParser):
     """argparse with `museway NAME` in front; refusals are one line that says where help is."""
 
-    def __init__(self, name: str, about: str, **options: Any) -> None:
+    def __init__(self, command: str, about: str, *, prog: str | None = None) -> None:
+        """`prog` is argparse's own word for the same, which it gives to the parsers of verbs."""
         super().__init__(
-            prog=f"museway {name}",
+            prog=prog or f"museway {command}",
             description=about,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
-            **options,
         )
 
     def error(self, message: str) -> NoReturn:
@@ -56,12 +56,11 @@ class Actions:
     """The verbs of a command such as `museway keys`."""
 
     def __init__(self, parser: Parser) -> None:
-        self._name = parser.prog.removeprefix("museway ")
         self._verbs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
-    def add(self, verb: str, run: Callable[[argparse.Namespace], Any], about: str) -> Parser:
-        """A verb, with `--json`; `args.run` is then `run`."""
-        parser = self._verbs.add_parser(verb, name=f"{self._name} {verb}", about=about, help=about)
+    def add(self, verb: str, run: Callable[..., Any], about: str) -> Parser:
+        """A verb, with `--json`; `args.run` is then `run`, which its command knows how to call."""
+        parser: Parser = self._verbs.add_parser(verb, help=about, command=verb, about=about)
         parser.set_defaults(run=run)
         return parser.with_json()
 

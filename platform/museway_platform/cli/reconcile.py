@@ -15,6 +15,9 @@ from museway_platform.cli.show import show, write_line
 from museway_platform.database.pool import UNAVAILABLE, open_connection
 from museway_platform.settings import Settings
 
+JOURNALS = "journal"
+"""Where in a data directory a gateway keeps its journals."""
+
 _ABOUT = """\
 Compute every record's price again from its price version, every balance from its transfers, and every sum from its parts;
 look into the journals of this disk for what is not in the database yet. Changes nothing, works beside running gateways.
@@ -30,7 +33,7 @@ def _run(args: argparse.Namespace) -> int:
     settings = Settings.load()
     with database(settings) as dsn:
         try:
-            report = asyncio.run(report_on(dsn, settings.journal_dir))
+            report = asyncio.run(report_on(dsn, settings.data_dir / JOURNALS))
         except UNAVAILABLE as error:
             raise Failure(f"the database does not answer: {error or type(error).__name__}") from error
     if args.json:

@@ -19,6 +19,7 @@ from museway_platform.cli.money import dollars
 from museway_platform.cli.ports import free_or_any
 from museway_platform.cli.progress import Steps
 from museway_platform.cli.prompt import Failure, Parser, answer
+from museway_platform.cli.reconcile import JOURNALS
 from museway_platform.database.embedded import remove
 from museway_platform.settings import Settings
 
@@ -60,7 +61,7 @@ async def _demo(plan: stack.Plan, steps: Steps, screen: Screen, *, keep: bool) -
         except museway.MusewayError as error:
             raise Failure(f"the API refused: {error}") from error
         screen.heading("Proving it")
-        await prove(running.database_url, plan.data_dir, screen)
+        await prove(running.database_url, plan.data_dir / JOURNALS, screen)
         if keep:
             screen.say(f"\nStill up: {running.base_url}, key {running.tenant.secret}. ^C stops it.")
             await running.ended()
