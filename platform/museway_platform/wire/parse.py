@@ -129,12 +129,11 @@ Json: TypeAlias = dict[str, "Json"] | list["Json"] | str | int | float | bool | 
 _anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
-def free_object(raw: msgspec.Raw, param: str) -> msgspec.Raw:
+def free_object(text: bytes, param: str) -> msgspec.Raw:
     """A free-form JSON object that is passed on as it is, once it is known to be one.
 
     Raises BadRequest where it is no object, not valid JSON text or nested deeper than `MAX_DEPTH`.
     """
-    text = bytes(raw)
     try:
         value: Json = _anything.decode(text)
     except (ValueError, RecursionError):

@@ -381,8 +381,8 @@ class UsageResult(Shape, kw_only=True):
     """
     Sums of one group. `input_tokens` includes `input_cached_tokens`, `output_tokens` includes `reasoning_tokens`.
 
-    A dimension is null where it was not asked for by `group_by`. `unknown_records` are calls whose count is still being
-    reconciled; they are in no sum.
+    A dimension is null where it was not asked for by `group_by`. Calls whose count is still being reconciled are in no
+    sum.
     """
 
     object: str
@@ -391,11 +391,8 @@ class UsageResult(Shape, kw_only=True):
     input_uncached_tokens: int
     output_tokens: int
     reasoning_tokens: int
-    unbilled_tokens: int
     num_model_requests: int
-    num_calls: int
     amount_nano_usd: int
-    unknown_records: int
     project_id: str | None
     api_key_id: str | None
     model: str | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from museway_engine.completion import Effort, Mode
 
@@ -19,6 +19,9 @@ Text = Annotated[str, Meta(min_length=1)]
 Identifier = Annotated[str, Meta(max_length=256)]
 FunctionName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 JsonSchema = Annotated[Raw, Meta(description="A JSON Schema.", extra_json_schema={"type": "object"})]
+OptionalJsonSchema = Annotated[Raw, Meta(description="A JSON Schema.", extra_json_schema={"type": ["object", "null"]})]
+"""Raw and None can't stand in one union; absent is an empty Raw."""
+
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Nothing = Annotated[None, Meta(description="Only null: answers of other providers, sent back, may have it.")]
 
@@ -102,7 +105,7 @@ ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage 
 class FunctionDefinition(_Shape, frozen=True, kw_only=True):
     name: FunctionName
     description: str | None = None
-    parameters: JsonSchema | None = None
+    parameters: OptionalJsonSchema = field(default_factory=Raw)
     strict: bool | None = None
 
 

@@ -32,13 +32,12 @@ def to_tools(shapes: Sequence[FunctionTool] | None) -> tuple[Tool, ...]:
 
 
 def _tool(function: FunctionDefinition, index: int) -> Tool:
-    parameters = function.parameters
-    if parameters is not None:
-        parameters = free_object(parameters, f"tools[{index}].function.parameters")
+    parameters = bytes(function.parameters)
+    absent = parameters in (b"", b"null")
     return Tool(
         name=function.name,
         description=function.description,
-        parameters=parameters,
+        parameters=None if absent else free_object(parameters, f"tools[{index}].function.parameters"),
         strict=bool(function.strict),
     )
 
@@ -69,7 +68,7 @@ def to_response_format(request: ChatRequest) -> ResponseFormat:
         names = " and ".join(["response_format"] * structured + grammars)
         raise BadRequest(f"An answer can follow one grammar only: {names} exclude each other.", param=grammars[-1])
     if isinstance(form, JsonSchemaFormat):
-        schema = free_object(form.json_schema.schema, "response_format.json_schema.schema")
+        schema = free_object(bytes(form.json_schema.schema), "response_format.json_schema.schema")
         strict = bool(form.json_schema.strict)
         return ResponseFormat(kind="json_schema", name=form.json_schema.name, schema=schema, strict=strict)
     return _JSON_OBJECT if isinstance(form, JsonObjectFormat) else _TEXT
