@@ -109,7 +109,7 @@ def test_a_new_version_changes_no_price_of_the_past(announced: Sequence[tuple[in
 @pytest.mark.parametrize(
     ("announced", "field"),
     [
-        (version(1, START, 1), "version"),
+        (version(1, START, 2), "version"),
         (version(2, START - DAY, 1), "effective_from"),
         (version(0, START, 1), "version"),
         (version(2, START.replace(tzinfo=None), 1), "effective_from"),

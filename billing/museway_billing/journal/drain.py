@@ -111,6 +111,14 @@ class Drain:
                 else:
                     await self._finish(source)
 
+    async def close(self) -> None:
+        """The last `flush`, after the last request: tells the registry that this journal has come to its end."""
+        await self.flush()
+        async with self._turn:
+            if self._journal.open_slots == 0 and self.lag_records == 0:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await close(connection, self._journal.id, epoch=self._journal.epoch)
+
     async def _wait_for_records(self) -> None:
         try:
             async with asyncio.timeout((LAG_MAX - GATHER).total_seconds()):

@@ -67,8 +67,16 @@ def segment_header(first_sequence: int) -> bytes:
     return (head + _CRC.pack(crc32(head))).ljust(SEGMENT_HEADER_BYTES, b"\x00")
 
 
-def is_segment_header(data: bytes, first_sequence: int) -> bool:
-    return data[:SEGMENT_HEADER_BYTES] == segment_header(first_sequence)
+def refuse_other_version(path: Path, header: bytes) -> None:
+    """Raises JournalDamaged for a whole header of another format version.
+
+    A header that is not whole is no reason to stop: the file's name has its first sequence, and every frame proves itself.
+    """
+    head = header[: _SEGMENT_HEADER.size]
+    if header[len(head) : len(head) + _CRC.size] == _CRC.pack(crc32(head)) and head[:8] == _SEGMENT_MAGIC:
+        version: int = _SEGMENT_HEADER.unpack(head)[1]
+        if version != FORMAT_VERSION:
+            raise JournalDamaged(path, f"is of format version {version}")
 
 
 def encode_record(record: UsageRecord) -> bytes:
@@ -107,8 +115,3 @@ def read_frames(data: bytes | memoryview, offset: int, sequence: int) -> Iterato
         offset += FRAME_HEADER_BYTES + len(payload)
         yield sequence, offset, payload
         sequence += 1
-
-
-def is_unwritten(data: bytes | memoryview, offset: int) -> bool:
-    """Whether nothing was ever written from `offset` on: the end of a log, not a hole in it."""
-    return not any(memoryview(data)[offset:])

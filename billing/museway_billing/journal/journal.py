@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from msgspec import Struct
 
@@ -84,7 +85,7 @@ class Journal:
     @classmethod
     async def open(
         cls, directory: Path, *, process: str, slots: int = SLOTS, segment_bytes: int = SEGMENT_BYTES
-    ) -> Journal:
+    ) -> Self:
         """A new journal in a folder of its own below `directory`, named after `process` and a random number.
 
         What a dead process of the same name left is not touched: `recovery.claim_dead` does that. Raises JournalFull where

@@ -13,11 +13,10 @@ from museway_billing.journal.format import (
     FRAME_BYTES_MAX,
     FRAME_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
-    JournalDamaged,
     decode_record,
-    is_segment_header,
     read_frame,
     read_frames,
+    refuse_other_version,
     segment_paths,
 )
 from museway_billing.usage import UsageRecord
@@ -85,8 +84,7 @@ class Tail:
 
     def _enter(self, first: int, path: Path) -> None:
         with path.open("rb") as file:
-            if not is_segment_header(file.read(SEGMENT_HEADER_BYTES), first):
-                raise JournalDamaged(path, "has no valid header")
+            refuse_other_version(path, file.read(SEGMENT_HEADER_BYTES))
         self._path, self._first, self._next, self._offset = path, first, first, SEGMENT_HEADER_BYTES
 
     def _take(self, limit: int) -> list[bytes]:

@@ -13,7 +13,7 @@ from datetime import datetime
 from importlib.resources import files
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from museway_billing.money import NanoUsdPerMtok
 from museway_billing.usage import Tariff
@@ -97,7 +97,7 @@ class PriceBook:
     __slots__ = ("_series", "versions")
 
     def __init__(self, versions: Iterable[PriceVersion] = ()) -> None:
-        self.versions: tuple[PriceVersion, ...] = tuple(sorted(versions, key=lambda version: version.version))
+        self.versions: tuple[PriceVersion, ...] = tuple(sorted(map(_listed, versions), key=lambda each: each.version))
         self._series: dict[_Key, _Series] = {}
         number = 0
         for version in self.versions:
@@ -122,9 +122,13 @@ class PriceBook:
         return self.versions[-1].version if self.versions else 0
 
     def announcing(self, version: PriceVersion, *, now: datetime) -> PriceBook:
-        """A book with one more version. Refuses a number not above all others, and a date before `now`: what was in
-        force stays what it was."""
+        """A book with one more version; this one if it has that very version already.
+
+        Refuses a number not above all others, and a date before `now`: what was in force stays what it was.
+        """
         _check(version)
+        if _listed(version) in self.versions:
+            return self
         if version.version <= self.last_version:
             raise PriceRefused(version.version, "version", f"is not above {self.last_version}")
         if version.effective_from < now:
@@ -150,6 +154,15 @@ class PriceBook:
                     if tariff is not None and tariff.version == version:
                         return tariff
         raise UnknownPrice(organization, model, mode)
+
+
+def _listed(version: PriceVersion) -> PriceVersion:
+    """The same version with its prices in one order, so that equal ones are equal."""
+    return structs.replace(
+        version,
+        prices=tuple(sorted(version.prices, key=lambda price: (price.model, price.mode))),
+        ends=tuple(sorted(version.ends, key=lambda end: (end.model, end.mode))),
+    )
 
 
 def _tariff(version: int, price: Price) -> Tariff:

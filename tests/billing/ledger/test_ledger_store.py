@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
+from msgspec import Struct
 
 from calls import NOW, record
 from museway_billing.journal.store import insert_usage
@@ -39,9 +39,9 @@ async def post(connection: Connection, *records: UsageRecord) -> None:
         await post_usage_batch(connection, inserted.records, batch=records[-1].id)
 
 
-async def give(connection: Connection, amount: int, txn: str, **options: GrantKind) -> bool:
+async def give(connection: Connection, amount: int, txn: str, kind: GrantKind = GrantKind.PROMOTIONAL) -> bool:
     async with connection.transaction():
-        return await grant(connection, "org_a", NanoUsd(amount), txn, **options)
+        return await grant(connection, "org_a", NanoUsd(amount), txn, kind)
 
 
 async def derived(connection: Connection, account: str) -> int:
@@ -102,32 +102,44 @@ async def test_granting_twice_is_one_grant(pool: Pool) -> None:
         assert (await balance(connection, "org_a")).credit == 5
 
 
+class Again(Struct, frozen=True, kw_only=True):
+    """A second grant that is not the first: 5 nano-USD to org_a as txn_1, promotional, for ever."""
+
+    organization: str = "org_a"
+    amount: int = 5
+    txn: str = "txn_1"
+    kind: GrantKind = GrantKind.PROMOTIONAL
+    expires: datetime | None = None
+
+
 @pytest.mark.parametrize(
     ("again", "field"),
     [
-        (lambda c: grant(c, "org_a", NanoUsd(6), "txn_1"), "amount"),
-        (lambda c: grant(c, "org_b", NanoUsd(5), "txn_1"), "organization"),
-        (lambda c: grant(c, "org_a", NanoUsd(5), "txn_1", GrantKind.PAID), "debit"),
-        (lambda c: grant(c, "org_a", NanoUsd(5), "txn_1", expires=NOW), "expires"),
-        (lambda c: grant(c, "org_a", NanoUsd(0), "txn_2"), "amount"),
+        (Again(amount=6), "amount"),
+        (Again(organization="org_b"), "organization"),
+        (Again(kind=GrantKind.PAID), "debit"),
+        (Again(expires=NOW), "expires"),
+        (Again(amount=0, txn="txn_2"), "amount"),
     ],
 )
-async def test_the_same_id_with_other_content_is_refused(
-    pool: Pool, again: Callable[[Connection], Awaitable[bool]], field: str
-) -> None:
+async def test_the_same_id_with_other_content_is_refused(pool: Pool, again: Again, field: str) -> None:
     async with pool.acquire() as connection:
         await give(connection, 5, "txn_1")
         with pytest.raises(TransferRefused) as refused:
             async with connection.transaction():
-                await again(connection)
+                await grant(connection, again.organization, NanoUsd(again.amount), again.txn, again.kind, again.expires)
         assert refused.value.field == field
         assert (await balance(connection, "org_a")).credit == 5
 
 
 async def test_money_comes_in_by_one_door_and_rings(pool: Pool) -> None:
     heard: asyncio.Queue[object] = asyncio.Queue()
+
+    def hear(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        heard.put_nowait(payload)
+
     async with pool.acquire() as listener, pool.acquire() as connection:
-        await listener.add_listener(MONEY_CHANNEL, lambda *args: heard.put_nowait(args[3]))
+        await listener.add_listener(MONEY_CHANNEL, hear)
         await give(connection, 5, "txn_1")
         await give(connection, 7, "txn_2")
         async with asyncio.timeout(10):
@@ -137,7 +149,7 @@ async def test_money_comes_in_by_one_door_and_rings(pool: Pool) -> None:
         await give(connection, 9, "txn_3")
         later, _ = await money_since(connection, position)
         assert MoneyIn("org_a", 3, 9) in later
-        await listener.reset()
+        await listener.remove_listener(MONEY_CHANNEL, hear)
 
 
 async def test_a_grant_that_commits_late_is_not_missed(pool: Pool) -> None:
