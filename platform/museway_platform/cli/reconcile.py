@@ -52,10 +52,10 @@ async def report_on(dsn: str, journals: Path) -> Report:
 
 def told(report: Report) -> list[str]:
     """The report for a person."""
-    lines = [f"{report.records:,} records, {report.transfers:,} transfers"]
+    lines = [f"{many(report.records, 'record')}, {many(report.transfers, 'transfer')}"]
     for sums in report.sums:
         lines.append(
-            f"  {sums.organization} {sums.period}: {sums.records:,} records,"
+            f"  {sums.organization} {sums.period}: {many(sums.records, 'record')},"
             f" usage {dollars(sums.usage)} - given back {dollars(sums.credited)}"
             f" = credit used {dollars(sums.credit_used)} + receivable {dollars(sums.receivable)}"
         )
@@ -63,8 +63,8 @@ def told(report: Report) -> list[str]:
         if journal.records or journal.open_slots:
             state = "of a running gateway" if journal.alive else "of a process that is gone"
             lines.append(
-                f"  journal {journal.id} ({state}): {journal.records:,} records on their way ({dollars(journal.amount)}),"
-                f" {journal.open_slots:,} calls open"
+                f"  journal {journal.id} ({state}): {many(journal.records, 'record')} on the way"
+                f" ({dollars(journal.amount)}), {many(journal.open_slots, 'call')} open"
             )
     if report.ok:
         return [*lines, "reconciled"]
@@ -75,4 +75,8 @@ def told(report: Report) -> list[str]:
         )
     if report.more:
         lines.append(f"  … and {report.more:,} more")
-    return [*lines, f"not reconciled: {len(report.differences) + report.more:,} differences"]
+    return [*lines, f"not reconciled: {many(len(report.differences) + report.more, 'difference')}"]
+
+
+def many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"

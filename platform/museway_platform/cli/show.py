@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import cast
 
 import msgspec
 from msgspec import Struct, structs
@@ -17,7 +19,7 @@ def show(result: Struct | Sequence[Struct], *, as_json: bool, nothing: str = "No
     """One thing as `name  value` lines, several as a table whose columns are the fields.
 
     As JSON: the thing itself, several as `{"data": […]}`. A field whose name ends in `_nano_usd` is shown in dollars and
-    stays an integer in JSON; None is shown as a dash.
+    stays an integer in JSON; times are UTC; None is shown as a dash.
     """
     if as_json:
         whole = result if isinstance(result, Struct) else {"data": list(result)}
@@ -59,8 +61,12 @@ def _title(name: str) -> str:
 
 
 def _cell(name: str, value: object) -> str:
-    if value is None:
+    if value is None or value == ():
         return "–"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, cast("tuple[object, ...]", value)))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
