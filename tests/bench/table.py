@@ -27,6 +27,8 @@ _ROWS = (
     ("memory after load, MiB", "loaded MiB", "flat"),
     ("PostgreSQL's CPU per JSON request, µs", "json database us", ""),
 )
+_COMPARED = {"json us", "paced us", "saturated us", "json per s", "saturated per s", "idle MiB"}
+"""Where a ratio says something; that of two differences near zero does not."""
 
 
 class Report(Struct, kw_only=True):
@@ -54,9 +56,10 @@ def _heading(report: Report, rounds: int) -> str:
     packages = ", ".join(
         f"{name} {version(name)}" for name in ("granian", "uvicorn", "litestar", "httptools", "uvloop")
     )
-    load_average = os.getloadavg()[2]
+    cores, load_average = os.cpu_count() or 1, os.getloadavg()[1]
+    busy = "; **other work shared the cores: read CPU and ratios, not times**" if load_average > cores + 1 else ""
     return (
-        f"{when}; {_processor()}, {os.cpu_count()} cores, load average of the last 15 minutes {load_average:.1f}; "
+        f"{when}; {_processor()}, {cores} cores, load average of the last 5 minutes {load_average:.1f}{busy}; "
         f"Python {platform.python_version()}, {packages}; medians of {rounds} interleaved rounds of {report.seconds:g} s a load."
     )
 
@@ -69,7 +72,7 @@ def _table(report: Report) -> list[str]:
     for title, measure, goal in _ROWS:
         values = [report.medians.get((name, measure)) for name in report.subjects]
         own = report.medians.get((_GATEWAY, measure))
-        compared = [_ratio(own, report.medians.get((name, measure))) for name in ratios]
+        compared = [_ratio(own, report.medians.get((name, measure))) if measure in _COMPARED else "" for name in ratios]
         lines.append(_line([title, *map(_number, values), *compared, goal]))
     errors = [str(report.errors.get(name, 0)) for name in report.subjects]
     lines.append(_line(["failed requests", *errors, *("" for _ in ratios), "0"]))
