@@ -86,7 +86,7 @@ async def _set(connection: Connection, args: argparse.Namespace) -> Result:
         effective_from=start,
         organization=owner,
         note=args.note,
-        prices=() if args.end_override else (_price(book, owner or "", args, given, start),),
+        prices=() if args.end_override else (_price(book, owner or "", args, given, max(start, now)),),
         ends=(OverrideEnds(model=args.model, mode=args.mode),) if args.end_override else (),
     )
     await prices.announce(connection, version, now=now)
