@@ -57,8 +57,8 @@ class ModelList(Struct, frozen=True, kw_only=True):
 class UsageResult(Struct, frozen=True, kw_only=True):
     """Sums of one group. `input_tokens` includes `input_cached_tokens`, `output_tokens` includes `reasoning_tokens`.
 
-    A dimension is null where it was not asked for by `group_by`. `unknown_records` are calls whose count is still being
-    reconciled; they are in no sum.
+    A dimension is null where it was not asked for by `group_by`. Calls whose count is still being reconciled are in no
+    sum.
     """
 
     object: Literal["organization.usage.completions.result"] = "organization.usage.completions.result"
@@ -67,11 +67,8 @@ class UsageResult(Struct, frozen=True, kw_only=True):
     input_uncached_tokens: int
     output_tokens: int
     reasoning_tokens: int
-    unbilled_tokens: int
     num_model_requests: int
-    num_calls: int
     amount_nano_usd: int
-    unknown_records: int = 0
     project_id: str | None = None
     api_key_id: str | None = None
     model: str | None = None
