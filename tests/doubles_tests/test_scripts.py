@@ -281,3 +281,16 @@ def test_the_book_and_the_counters_agree(fake_worker: FakeWorker) -> None:
     assert page.counters.prompt - before.prompt == sum(entry.prompt for entry in page.entries)
     assert page.counters.generation - before.generation == sum(entry.completion for entry in page.entries)
     assert page.counters.cached - before.cached == sum(entry.cached for entry in page.entries)
+
+
+@pytest.mark.parametrize("fields", [{}, {"n": 2}, {"stream": False}])
+def test_no_scripted_fault_is_a_fault_of_the_double(fields: JsonObject, capfd: pytest.CaptureFixture[str]) -> None:
+    with FakeWorker() as worker:
+        worker.script(Behaviour(drop_after=2))
+        with pytest.raises(_BROKEN):
+            call(worker.url, _CHAT, _body(**fields))
+        entry = _only(worker)
+        assert entry.completion >= 2
+        assert entry.disconnected is not None
+        assert not entry.usage_sent
+    assert capfd.readouterr().err == ""

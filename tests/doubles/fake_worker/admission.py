@@ -1,6 +1,7 @@
 """From a request body to a run: prompt ids, sampling, and the speech that the model will give."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import msgspec
@@ -44,7 +45,7 @@ def prompt_ids(
     return encode(render(messages, shown, thinking=thinking, opens_answer=opens_answer, continues=continues))
 
 
-def chat_run(engine: Engine, body: ChatBody) -> Run:
+def chat_run(engine: Engine, body: ChatBody, drop: Callable[[], None]) -> Run:
     """Raises Refusal."""
     if not 1 <= body.n <= _CHOICES_MAX:
         raise Refusal(400, "range() arg 3 must not be zero", "BadRequest")
@@ -78,10 +79,10 @@ def chat_run(engine: Engine, body: ChatBody) -> Run:
         json_text=_constrained(body),
         calls=_calls(body),
     )
-    return _run(engine, body, "chat", prompt, sampling, wish, body.n)
+    return _run(engine, body, "chat", prompt, sampling, wish, body.n, drop)
 
 
-def generate_run(engine: Engine, body: GenerateBody) -> Run:
+def generate_run(engine: Engine, body: GenerateBody, drop: Callable[[], None]) -> Run:
     """Raises Refusal."""
     if body.input_ids is None and body.text is None:
         raise Refusal(400, "Either text, input_ids or input_embeds should be provided.")
@@ -106,7 +107,7 @@ def generate_run(engine: Engine, body: GenerateBody) -> Run:
         counts_reasoning=body.require_reasoning and engine.options.reasoning_parser,
         json_text=json_text,
     )
-    return _run(engine, body, "generate", prompt, sampling, wish, 1)
+    return _run(engine, body, "generate", prompt, sampling, wish, 1, drop)
 
 
 def _run(
@@ -117,6 +118,7 @@ def _run(
     sampling: Sampling,
     wish: Wish,
     choices: int,
+    drop: Callable[[], None],
 ) -> Run:
     rid = body.rid or uuid.uuid4().hex
     engine.check_rid(rid)
@@ -137,6 +139,7 @@ def _run(
         behaviour=behaviour,
         priority=body.priority or 0,
         generations=generations,
+        drop=drop,
         abortable=choices == 1,
     )
 

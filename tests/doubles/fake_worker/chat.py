@@ -8,7 +8,7 @@ import msgspec
 
 from doubles.fake_worker.admission import chat_run
 from doubles.fake_worker.book import Entry
-from doubles.fake_worker.engine import ConnectionDropped, Engine, Run
+from doubles.fake_worker.engine import Engine, Run
 from doubles.fake_worker.generation import Generation, Made
 from doubles.fake_worker.http import Connection, Request
 from doubles.fake_worker.refusal import QueueFull
@@ -25,7 +25,7 @@ _decoder = msgspec.json.Decoder(ChatBody)
 async def chat(engine: Engine, encode: Encode, request: Request, connection: Connection) -> None:
     """Raises Refusal before anything is written; a full queue is told inside a stream."""
     body = _decoder.decode(request.body)
-    run = chat_run(engine, body)
+    run = chat_run(engine, body, connection.drop)
     connection.on_gone = lambda: engine.left(run)
     answer = _Answer(engine, encode, body, run, connection)
     try:
@@ -35,8 +35,6 @@ async def chat(engine: Engine, encode: Encode, request: Request, connection: Con
         if not body.stream:
             raise
         answer.refuse(refused)
-    except ConnectionDropped:
-        connection.drop()
 
 
 class _Answer:

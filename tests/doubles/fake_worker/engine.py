@@ -29,10 +29,6 @@ class Counters(Struct):
     aborted: int = 0
 
 
-class ConnectionDropped(Exception):
-    """A script cut the connection; nothing more is written to it."""
-
-
 class _Place(Struct, order=True):
     """A place in the queue: higher priority first, then whoever came first."""
 
@@ -50,6 +46,8 @@ class Run(Struct, kw_only=True):
     behaviour: Behaviour
     priority: int
     generations: list[Generation]
+    drop: Callable[[], None]
+    """Resets the request's connection."""
     is_queued: bool = True
     abortable: bool = True
     """A request for several choices runs under hidden rids, which no abort by the client's rid meets."""
@@ -209,7 +207,7 @@ class Engine:
         self._note()
 
     async def decode(self, run: Run, generation: Generation, show: Callable[[Made], None]) -> None:
-        """Make tokens until the sequence ends; `show` gets each one. Raises what the script says goes wrong."""
+        """Make tokens until the sequence ends; `show` gets each one. What the script says goes wrong, does."""
         pause = self.options.delay_ms if run.behaviour.delay_ms is None else run.behaviour.delay_ms
         uncached = len(run.prompt) - run.entry.cached
         first = run.behaviour.first_delay_ms + self.options.prefill_us * uncached / 1000
@@ -233,7 +231,10 @@ class Engine:
         if behaviour.die_after is not None and at >= behaviour.die_after:
             os._exit(1)
         if behaviour.drop_after is not None and at >= behaviour.drop_after:
-            raise ConnectionDropped
+            run.entry.disconnected = time.monotonic()
+            run.drop()
+            for each in run.generations:
+                each.abort(0)
         if behaviour.stall_after is not None and at >= behaviour.stall_after and not generation.is_aborting:
             await self._pause(run, generation, None)
 

@@ -5,7 +5,7 @@ import time
 import msgspec
 
 from doubles.fake_worker.admission import generate_run
-from doubles.fake_worker.engine import ConnectionDropped, Engine, Run
+from doubles.fake_worker.engine import Engine, Run
 from doubles.fake_worker.generation import Finish, Generation, Made
 from doubles.fake_worker.http import Connection, Request
 from doubles.fake_worker.refusal import QueueFull, Refusal
@@ -20,7 +20,7 @@ async def generate(engine: Engine, encode: Encode, request: Request, connection:
     """Raises Refusal for a whole answer; a stream is refused by an event, after status 200."""
     body = _decoder.decode(request.body)
     try:
-        run = generate_run(engine, body)
+        run = generate_run(engine, body, connection.drop)
     except Refusal as refused:
         if not body.stream or refused.status >= 500:
             raise
@@ -38,8 +38,6 @@ async def generate(engine: Engine, encode: Encode, request: Request, connection:
         if not body.stream:
             raise
         answer.refuse(refused)
-    except ConnectionDropped:
-        connection.drop()
 
 
 class _Answer:
