@@ -11,6 +11,7 @@ from museway_engine.allowance import Allowance
 from museway_engine.completion import Completion, Mode
 from museway_engine.errors import InvalidForModel
 from museway_engine.events import Chosen
+from museway_engine.lifetimes import Crew
 from museway_engine.modes.bounds import prepare
 from museway_engine.modes.contemplating.contemplating import contemplating
 from museway_engine.modes.instant import instant
@@ -18,6 +19,7 @@ from museway_engine.modes.mode import Batches, Running, Turn
 from museway_engine.modes.thinking import thinking
 from museway_engine.pool.health import Pace
 from museway_engine.pool.pool import QueueLimits, Wish
+from museway_engine.pool.worker import Worker
 from museway_engine.run import ModelInfo, Prepared, WorkerState
 from museway_engine.served import ModelConfig, ServedModel
 from museway_engine.worker.client import Timing
@@ -35,7 +37,7 @@ class Engine:
     def __init__(self, models: Sequence[ServedModel], secret: bytes) -> None:
         self._secret = secret
         self._models = {model.config.id: model for model in models}
-        self._watch: asyncio.Task[None] | None = None
+        self._crew = Crew()
 
     @classmethod
     async def open(
@@ -55,13 +57,18 @@ class Engine:
             ServedModel(m, timing=timing or Timing(), queue=queue or QueueLimits(), pace=pace or Pace()) for m in models
         ]
         engine = cls(served, secret)
-        engine._watch = asyncio.get_running_loop().create_task(engine._watch_all())
+        engine._crew.start(engine._watch())
         return engine
 
-    async def _watch_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for model in self._models.values():
-                group.create_task(model.monitor.run())
+    async def _watch(self) -> None:
+        """Until cancelled. Should it ever end otherwise, no worker is ready any more: /readyz must go down with it."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for model in self._models.values():
+                    group.create_task(model.monitor.run())
+        finally:
+            for worker in self._all_workers():
+                worker.is_up, worker.reason = False, "not watched"
 
     def prepare(self, completion: Completion, *, prompt_tokens: int | None = None) -> Prepared:
         """Decide the mode and the bounds; pure. `prompt_tokens`: the exact count, where it was asked of a worker.
@@ -127,9 +134,11 @@ class Engine:
                 reason=worker.state,
                 in_flight=worker.in_flight,
             )
-            for model in self._models.values()
-            for worker in model.pool.workers
+            for worker in self._all_workers()
         ]
+
+    def _all_workers(self) -> list[Worker]:
+        return [worker for model in self._models.values() for worker in model.pool.workers]
 
     async def wait_ready(self, timeout_s: float) -> bool:
         """Whether every model had a ready worker within `timeout_s`."""
@@ -138,9 +147,7 @@ class Engine:
 
     async def close(self) -> None:
         """Stop watching and cut the connections. To be called after every run's context was left."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait((self._watch,))
+        await self._crew.disband()
         for model in self._models.values():
             model.close()
 

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias, TypeVar
 
 from museway_engine.allowance import Allowance, CallSpec
+from museway_engine.errors import NoWorker
 from museway_engine.events import AnyEvent, FinishReason, StopReason
 from museway_engine.modes.bounds import prepare
 from museway_engine.pool.affinity import affinity_key
@@ -73,8 +74,10 @@ class Turn:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Asks the worker that the calls will go to. Raises NoWorker through the call that follows, not here."""
-        worker = self.pinned or self.place(self.prepared.prompt_bound) or self.served.pool.workers[0]
+        """Asks the worker that the calls will go to. Raises NoWorker."""
+        worker = self.pinned or self.place(self.prepared.prompt_bound)
+        if worker is None:
+            raise NoWorker(1.0)
         return self.served.tokenizer(worker)
 
     async def prompt_ids(self) -> list[int]:
@@ -109,6 +112,7 @@ class Turn:
                 kwargs=rules.kwargs,
                 input_ids=input_ids,
                 separate_reasoning=not by_ids,
+                choice=choice,
             )
 
         def reader(rid: str) -> ChatStream | WholeAnswer:

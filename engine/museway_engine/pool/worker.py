@@ -65,6 +65,10 @@ class Worker:
     def is_ready(self) -> bool:
         return self.is_up and not self.breaker.is_open
 
+    def gone(self) -> None:
+        """It refuses connections: it gets no call until the monitor has met it again."""
+        self.is_up, self.reason = False, "refused"
+
     @property
     def state(self) -> str:
         """In words, for people."""

@@ -171,6 +171,8 @@ class Call(Generic[T]):
             if status != 200:
                 raise self._failed(read_failure(status, await _short_body(self._exchange)))
         except ConnectionFailed as failure:
+            if self._exchange is None and not failure.timeout:
+                worker.gone()
             raise self._lost(failure.cause, timeout=failure.timeout) from failure
 
     # ------------------------------------------------------------------ go on

@@ -35,7 +35,7 @@ class Reply(Struct, frozen=True):
 class Exchange:
     """One request and its answer on a borrowed connection. Leave it by `close()`, always."""
 
-    __slots__ = ("_client", "_connection", "_first_byte_s", "_request", "_takes_room")
+    __slots__ = ("_client", "_connection", "_first_byte_s", "_is_cut", "_request", "_takes_room")
 
     def __init__(
         self, client: Client, connection: Connection, request: bytes, *, first_byte_s: float, takes_room: bool
@@ -45,6 +45,7 @@ class Exchange:
         self._request = request
         self._first_byte_s = first_byte_s
         self._takes_room = takes_room
+        self._is_cut = False
 
     def send(self) -> None:
         """Write the request. Raises ConnectionFailed."""
@@ -59,6 +60,8 @@ class Exchange:
             if not failure.unanswered or connection.exchanges < 2:
                 raise
         self._connection = await self._client.connect()
+        if self._is_cut:
+            raise ConnectionFailed("closed by us")
         self.send()
         return await self._connection.head()
 
@@ -68,6 +71,7 @@ class Exchange:
 
     def cut(self, cause: str) -> None:
         """Whoever reads is woken with ConnectionFailed. `close()` is still to be called."""
+        self._is_cut = True
         self._connection.abort(cause)
 
     def close(self) -> None:

@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         "_headers_done",
         "_idle",
         "_idle_s",
+        "_keeps_alive",
         "_on_lost",
         "_parser",
         "_paused",
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._fresh = False
         self._headers_done = False
         self._has_framing = False
+        self._keeps_alive = False
         self.done = False
         self.status = 0
 
@@ -112,7 +114,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """The exchange ended, the worker keeps the connection open."""
-        return self.done and self._transport is not None and self._has_framing and self._parser.should_keep_alive()
+        return self.done and self._keeps_alive and self._transport is not None
 
     def abort(self, cause: str = "closed by us", *, timeout: bool = False) -> None:
         """Cut the connection now; whoever reads gets ConnectionFailed, unless the answer was whole."""
@@ -162,6 +164,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._headers_done:  # not for an interim 1xx answer
             self.done = True
+            self._keeps_alive = self._has_framing and self._parser.should_keep_alive()  # the parser forgets it later
             self._stop_watching()
             self._wake()
 

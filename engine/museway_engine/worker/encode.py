@@ -159,8 +159,12 @@ def encode_chat(
     kwargs: Kwargs,
     input_ids: Sequence[int] | None = None,
     separate_reasoning: bool = True,
+    choice: int = 0,
 ) -> bytes:
-    """The body of `/v1/chat/completions` for one choice. With `input_ids` (only ever this worker's own) no text is sent."""
+    """The body of `/v1/chat/completions` for one choice. With `input_ids` (only ever this worker's own) no text is sent.
+
+    The client's seed is another for each choice, else `n` answers would be one.
+    """
     sampling = completion.sampling
     body = _Chat(
         model=completion.model,
@@ -185,7 +189,7 @@ def encode_chat(
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         repetition_penalty=sampling.repetition_penalty,
-        seed=sampling.seed,
+        seed=None if sampling.seed is None else sampling.seed + choice,
         logit_bias=sampling.logit_bias,
         stop=sampling.stop or None,
         regex=sampling.regex,

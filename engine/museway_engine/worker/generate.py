@@ -27,11 +27,12 @@ class Piece(Struct, frozen=True, gc=False):
 class GenerateStream:
     """Reads one generation. `tally.matched` says what stopped it: a token's id or a text."""
 
-    __slots__ = ("_characters", "_ids", "_split", "tally")
+    __slots__ = ("_characters", "_ids", "_is_cumulative", "_split", "tally")
 
     def __init__(self) -> None:
         self._split = EventSplitter()
         self._characters = 0
+        self._is_cumulative = False
         self._ids: list[int] = []
         self.tally = Tally()
 
@@ -65,10 +66,14 @@ class GenerateStream:
             self._finish(meta.finish_reason)
 
     def _piece(self, text: str, ids: list[int], n: int | None) -> Piece:
-        """Tell a cumulative event from a delta: a delta is shorter than the count as soon as something came before it."""
+        """Tell a cumulative event from a delta: it repeats all ids so far, and as many as are counted.
+
+        Where the worker does not count, it must have more than before; once seen, a stream stays cumulative.
+        """
         before = len(self._ids)
-        total = n if n is not None else before + len(ids)
-        if 0 < before <= len(ids) and len(ids) >= total and ids[:before] == self._ids:
+        if 0 < before <= len(ids) and ids[:before] == self._ids:
+            self._is_cumulative = self._is_cumulative or (len(ids) >= n if n is not None else len(ids) > before)
+        if self._is_cumulative:
             text, ids = text[self._characters :], ids[before:]
         self._characters += len(text)
         self._ids += ids

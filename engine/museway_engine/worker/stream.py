@@ -12,7 +12,6 @@ from museway_engine.worker.errors import read_failure
 from museway_engine.worker.shapes import (
     NULL,
     AnswerChoice,
-    ChunkChoice,
     Delta,
     answer_decoder,
     chunk_decoder,
@@ -73,25 +72,18 @@ class ChatStream:
                 tally.is_final = True
             return
         choice = chunk.choices[0]
-        content = bytes(choice.delta.content)
-        if content != b"null" and content != _EMPTY:
-            logprobs = None if choice.logprobs == NULL else choice.logprobs.copy()
-            events.append(Output(self._rid, self._choice, content, n, logprobs))
+        delta = choice.delta
+        if delta.tool_calls is not None or delta.reasoning_content != NULL:
+            add_special(self._rid, self._choice, delta, n, events)
+        content = bytes(delta.content)
+        logprobs = None if choice.logprobs == NULL else choice.logprobs.copy()
+        if (content != b"null" and content != _EMPTY) or logprobs is not None:
+            # log probabilities go along even where a token completes no character
+            events.append(Output(self._rid, self._choice, _EMPTY if content == b"null" else content, n, logprobs))
+        if events:
             tally.spoke = True
-        else:
-            self._take_rest(choice, n, events)
         if choice.finish_reason is not None:
             tally.finish = finish_of(choice.finish_reason)
-
-    def _take_rest(self, choice: ChunkChoice, n: int, events: list[ChatEvent]) -> None:
-        """What is not plain text: reasoning, tool calls, the chunk of the role, the chunk of the finish."""
-        if choice.logprobs != NULL and choice.delta.content == _EMPTY:
-            # a token that completes no character, or one of several that do: its log probabilities still count
-            events.append(Output(self._rid, self._choice, _EMPTY, n, choice.logprobs.copy()))
-            self.tally.spoke = True
-        add_special(self._rid, self._choice, choice.delta, n, events)
-        if events:
-            self.tally.spoke = True
 
 
 class WholeAnswer:

@@ -8,7 +8,7 @@ from typing import Final
 
 from museway_engine.allowance import AllowanceRefused, Blame, CallSpec
 from museway_engine.errors import EngineError
-from museway_engine.events import Agent, AgentState
+from museway_engine.events import UNKNOWN, Agent, AgentState
 from museway_engine.modes.contemplating.draft import Draft, conclusion
 from museway_engine.modes.mode import Turn
 from museway_engine.worker.call import Call
@@ -60,7 +60,7 @@ class AgentRun:
     @property
     def tokens(self) -> int:
         """As the worker counted; what came, where it did not."""
-        counted = self._pieces[-1].n if self._pieces else 0
+        counted = UNKNOWN if self._call is None else self._call.tally.completion
         return counted if counted >= 0 else sum(len(piece.ids) for piece in self._pieces)
 
     def draft(self) -> Draft | None:

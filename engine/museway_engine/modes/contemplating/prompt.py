@@ -40,8 +40,6 @@ class Prompts:
         self._thought = list(facts.thinking.open) if facts.profile.thinking.is_native else []
         self._drop = facts.thinking.drop if facts.profile.thinking.is_native else 0
         self.shared = len(self._head)
-        digest = hmac.new(turn.secret, b"draft-fence\0" + turn.completion.request_id.encode(), hashlib.sha256)
-        self._nonce = digest.hexdigest()[:NONCE_CHARACTERS]
 
     async def agents(self) -> list[int]:
         """Round 0. Where the user's turn can't be continued (a tool's result is last), nothing is added."""
@@ -68,8 +66,14 @@ class Prompts:
         return [*ids[: len(ids) - self._drop], *self._thought]
 
     async def _fenced(self, drafts: Sequence[Draft]) -> list[int]:
-        before, after = await asyncio.gather(self._ids(opening(self._nonce)), self._ids(closing(self._nonce)))
+        nonce = self._nonce(drafts)
+        before, after = await asyncio.gather(self._ids(opening(nonce)), self._ids(closing(nonce)))
         return [token for draft in drafts for token in (*before, *draft.ids, *after)]
+
+    def _nonce(self, drafts: Sequence[Draft]) -> str:
+        """Another for each set of drafts: agents of a later round have seen the fences of their own prompt."""
+        told = "\0".join((self._turn.completion.request_id, *(draft.rid for draft in drafts)))
+        return hmac.new(self._turn.secret, told.encode(), hashlib.sha256).hexdigest()[:NONCE_CHARACTERS]
 
     async def _ids(self, text: str) -> list[int]:
         return await self._turn.tokenizer.text(text)
