@@ -18,6 +18,7 @@ from museway_engine.runtime.flags import worker_command
 from museway_engine.runtime.install import install
 from museway_engine.runtime.launch import Worker, free_port
 from museway_engine.runtime.progress import Silent
+from museway_engine.runtime.supervise import Supervisor
 
 
 def real_worker_in(folder: Path, cache: Path) -> Worker:
@@ -28,9 +29,9 @@ def real_worker_in(folder: Path, cache: Path) -> Worker:
 
 
 async def _keep(worker: Worker, folder: Path) -> None:
-    worker.start()
-    try:
-        await worker.wait_ready(Silent())
+    # Supervised, so that a test which kills the shared worker fails alone.
+    async with Supervisor([worker]) as supervisor:
+        await supervisor.ready()
         url = folder / "url"
         url.write_text(worker.url)
         print(worker.url, flush=True)
@@ -38,8 +39,6 @@ async def _keep(worker: Worker, folder: Path) -> None:
         await asyncio.to_thread(fcntl.flock, users, fcntl.LOCK_EX)
         # A newcomer now waits for the lock until this process has ended, and then finds no URL.
         url.unlink()
-    finally:
-        await worker.stop()
 
 
 def main() -> None:

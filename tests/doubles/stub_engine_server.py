@@ -2,9 +2,9 @@
 
     python stub_engine_server.py PORT CONTROL
 
-CONTROL holds words, read at start and at every request: a number is the status of /health, "hang" gives no answer,
-"exit:N" ends it when asked, "die:N" ends it at start, "deaf" ignores TERM, "brood" starts a deaf child and another in a
-session of its own.
+CONTROL holds words, read at start and at every request: numbers are the status of /health, the first answer's, the
+second's, …, the last for all that follow; "hang" gives no answer, "exit:N" ends it when asked, "die:N" ends it at start,
+"deaf" ignores TERM, "brood" starts a deaf child and another in a session of its own.
 """
 
 import os
@@ -18,6 +18,7 @@ from pathlib import Path
 _DEAF_CHILD = "import signal, threading; signal.signal(signal.SIGTERM, signal.SIG_IGN); threading.Event().wait()"
 
 control = Path(sys.argv[2])
+served = dict[str, int]()  # answers given under these words
 
 
 def words() -> list[str]:
@@ -32,7 +33,10 @@ class Handler(BaseHTTPRequestHandler):
         for word in said:
             if word.startswith("exit:"):
                 os._exit(int(word[5:]))
-        self.send_response(int(next(word for word in said if word.isdigit())))
+        statuses = [int(word) for word in said if word.isdigit()]
+        key = " ".join(said)
+        served[key] = served.get(key, 0) + 1
+        self.send_response(statuses[min(served[key], len(statuses)) - 1])
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002

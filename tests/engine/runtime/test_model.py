@@ -15,6 +15,7 @@ from museway_engine.runtime import manifest
 from museway_engine.runtime.cache import Cache
 from museway_engine.runtime.model import CONVERTER, MODELS, model_directory
 from museway_engine.runtime.step import InstallFailed
+from processes import marked
 
 _CONVERTER = """
 import pathlib, sys
@@ -98,13 +99,23 @@ def test_damage_that_keeps_size_and_time_takes_a_thorough_look(bench: Bench) -> 
 def test_killed_in_the_middle_it_is_made_anew(bench: Bench, tmp_path: Path) -> None:
     fifo = tmp_path / "reached"
     os.mkfifo(fifo)
-    halt = f"if pathlib.Path({str(fifo)!r}).exists(): open({str(fifo)!r}, 'w').close(); __import__('threading').Event().wait()"
+    halt = f"""
+import signal, threading
+if pathlib.Path({str(fifo)!r}).exists():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    open({str(fifo)!r}, 'w').close()
+    threading.Event().wait()
+"""
     bench.converter.write_text(_CONVERTER.format(halt=halt))
     with subprocess.Popen([sys.executable, "-c", _RUN, str(bench.cache.root), str(bench.converter)]) as process:
         fifo.open().close()
         process.kill()
     half = list((bench.cache.root / "models").iterdir())
     assert [path.suffix for path in half] == [".building"]
+    # Deaf to TERM, the converter lives on for a moment; nobody else gets the lock before it has gone.
+    assert marked(f"TMPDIR={half[0]}")
+    with bench.cache.locked(f"model-{half[0].stem}", purpose="looks", progress=bench.recorder):
+        assert marked(f"TMPDIR={half[0]}") == []
     fifo.unlink()
     made = bench.make()
     assert (made / "config.json").read_text() == "{}"
