@@ -19,7 +19,7 @@ from museway_engine.errors import DeadlinePassed, InvalidForModel, NoWorker, Wor
 from museway_platform.api.refused import explain
 from museway_platform.identity.directory import DirectoryUnavailable
 from museway_platform.limits.limiter import Refused
-from museway_platform.serving.refusals import Denied, Draining, OverMaxCost
+from museway_platform.serving.refusals import Denied, Draining, Forbidden, OverMaxCost
 from museway_platform.wire.refusals import BadRequest, ErrorBody, ErrorDetail, UnknownModel
 
 ErrorType = Literal[
@@ -114,6 +114,8 @@ def to_api_error(exc: BaseException) -> ApiError:
             return denied(exc.refused)
         case OverMaxCost():
             return over_max_cost(exc)
+        case Forbidden():
+            return permission_denied(f"This key is not permitted {exc.what.replace(':', ' ')!r}.")
         case _:
             return _unavailable(exc)
 

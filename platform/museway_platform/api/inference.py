@@ -80,7 +80,7 @@ class ChatCompletions:
         """The first batch comes before our own 200: until then an error is an error, with its status."""
         stream = ChatStream(call, created=int(time.time()))
         try:
-            async for batch in served.batches():
+            async for batch in served:
                 piece = stream.batch(batch)
                 if not exchange.started:
                     seen.first_token()
@@ -101,7 +101,7 @@ class ChatCompletions:
 
     async def _whole(self, call: ChatCall, served: Answer, exchange: Exchange, seen: Observation) -> None:
         whole = ChatAnswer(call, created=int(time.time()))
-        async for batch in served.batches():
+        async for batch in served:
             whole.add(batch)
         bill = await served.bill()
         seen.bill = bill

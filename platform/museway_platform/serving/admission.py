@@ -1,10 +1,9 @@
-"""Limits and money as one hold, and the allowance that the engine draws on. Leaving `admit` settles or releases it."""
+"""Limits and money as one hold, and the allowance that the engine draws on until it is settled or released."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 
@@ -236,6 +235,11 @@ class RequestAllowance:
             tokens = min(tokens - 1, cover.affordable(tariff, spec, refused.state.left + self._free()))
         return 0
 
+    async def end(self) -> None:
+        """Settle where it was not done yet, also when the request around is cancelled."""
+        if not self.ended:
+            await uninterrupted(self.settle(), SETTLE_S)
+
     async def settle(self) -> None:
         """End the hold by what the records say, then free the slots. Idempotent."""
         if self.ended:
@@ -265,21 +269,14 @@ class Admission:
         self._limiter = limiter
         self._journal = journal
 
-    @asynccontextmanager
-    async def admit(self, prepared: Prepared, budget: Budget, recount: Recount) -> AsyncIterator[RequestAllowance]:
+    async def grant(self, prepared: Prepared, budget: Budget, recount: Recount) -> RequestAllowance:
         """Take limits and the first phase's money in one step. Raises `Denied`.
 
         `recount` prepares again with the exact count of the prompt; it is asked only where the bound was refused and the
-        exact count might fit. On leaving, however it is left, the hold is settled by what was recorded, or released where
-        nothing was.
+        exact count might fit. The caller ends the allowance, whatever happens.
         """
         prepared, ask, admitted = await self._grant(prepared, budget, recount)
-        allowance = RequestAllowance(self._limiter, self._journal, prepared, budget, ask, admitted)
-        try:
-            yield allowance
-        finally:
-            if not allowance.ended:
-                await uninterrupted(allowance.settle(), SETTLE_S)
+        return RequestAllowance(self._limiter, self._journal, prepared, budget, ask, admitted)
 
     async def _grant(self, prepared: Prepared, budget: Budget, recount: Recount) -> tuple[Prepared, Ask, Admitted]:
         ask = first_ask(prepared, budget)

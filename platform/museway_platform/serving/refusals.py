@@ -24,3 +24,11 @@ class OverMaxCost(Exception):
 
 class Draining(Exception):
     """The process is shutting down and takes nothing new."""
+
+
+class Forbidden(Exception):
+    """The key, its project or its organization is denied this (`mode:<mode>`, `model:<model>`)."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what

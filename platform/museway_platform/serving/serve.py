@@ -2,65 +2,194 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
 
 from msgspec import structs
-from museway_engine.engine import Engine
-from museway_engine.pool.isolation import cache_salt
 
 from museway_billing.prices import PriceBook
 from museway_billing.usage import Tariff
 from museway_engine.allowance import AllowanceRefused
 from museway_engine.completion import Completion
+from museway_engine.engine import Engine
 from museway_engine.events import AnyEvent, Chosen, Done, Finish
+from museway_engine.pool.isolation import cache_salt
 from museway_engine.run import Prepared
 from museway_platform.identity.principal import Principal
 from museway_platform.serving.admission import Admission, Budget, RequestAllowance
 from museway_platform.serving.bill import Bill, make_bill
 from museway_platform.serving.fit import fit_max_cost
-from museway_platform.serving.refusals import Denied, Draining
+from museway_platform.serving.refusals import Denied, Draining, Forbidden
+
+Run = AbstractAsyncContextManager[AsyncIterator[Sequence[AnyEvent]]]
+
+
+class Serving:
+    """Serves requests of one process. `book` may be replaced at any time by a newer one."""
+
+    def __init__(self, *, engine: Engine, admission: Admission, book: PriceBook, secret: bytes) -> None:
+        self.engine = engine
+        self.admission = admission
+        self.book = book
+        self.draining = False
+        self._secret = secret
+        self._salts: dict[str, str] = {}
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def serve(self, principal: Principal, completion: Completion, max_cost: int | None) -> Answer:
+        """One request, to be entered with `async with`."""
+        return Answer(self, principal, completion, max_cost)
+
+    async def prepare(
+        self, principal: Principal, completion: Completion, max_cost: int | None
+    ) -> tuple[Prepared, Budget]:
+        """Mode, maxima, tariff; made to fit `max_cost`. Raises InvalidForModel, OverMaxCost, Forbidden, UnknownPrice."""
+        if completion.mode is None and completion.effort is None and principal.default_mode is not None:
+            completion = structs.replace(completion, mode=principal.default_mode)
+        prepared = self.engine.prepare(completion)
+        check_permitted(principal, prepared)
+        tariff = self.tariff(principal.organization, prepared)
+        budget = Budget(principal=principal, tariff=tariff, max_cost=max_cost)
+        if max_cost is not None:
+            prepared = await fit_max_cost(self.engine, prepared, tariff, max_cost)
+        return prepared, budget
+
+    def tariff(self, organization: str, prepared: Prepared) -> Tariff:
+        """The prices in force now for the mode that will run. Raises UnknownPrice."""
+        now = datetime.now(UTC)
+        return self.book.tariff(organization, prepared.completion.model, prepared.resolved.value, now)
+
+    def salt(self, organization: str) -> str:
+        """The cache salt of an organization: its prompts share no prefix cache with another's (I6)."""
+        salt = self._salts.get(organization)
+        if salt is None:
+            salt = self._salts[organization] = cache_salt(self._secret, organization)
+        return salt
+
+    def entered(self) -> None:
+        """A request begins. Raises Draining where the process takes nothing new."""
+        if self.draining:
+            raise Draining
+        self._running += 1
+        self._idle.clear()
+
+    def left(self) -> None:
+        self._running -= 1
+        if self._running == 0:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no request runs, the clean-up of broken-off ones included."""
+        await self._idle.wait()
 
 
 class Answer:
-    """A request under way: iterate `batches()` to its end, then ask for the `bill`."""
+    """One request under way: enter it, iterate the batches to the end, then ask for the `bill`.
 
-    def __init__(self, allowance: RequestAllowance, source: AsyncIterator[Sequence[AnyEvent]]) -> None:
-        self.prepared = allowance.prepared
-        self.admitted = allowance.admitted
-        self._allowance = allowance
-        self._source = source
+    Entering admits and starts; it raises Denied, OverMaxCost, Forbidden, Draining, JournalFull and the engine's errors.
+    Leaving aborts what still runs and settles, however it is left. A class and not a generator: on the hot path each
+    asynchronous generator costs what a dozen function calls do.
+
+    Batches are counted in the journal's slots and covered by the hold before they are given out. Where the hold ends
+    before the answer does, the answer ends there with `length`.
+    """
+
+    def __init__(self, serving: Serving, principal: Principal, completion: Completion, max_cost: int | None) -> None:
+        self._serving = serving
+        self._principal = principal
+        self._completion = completion
+        self._max_cost = max_cost
         self._done: Done | None = None
         self._chosen: Chosen | None = None
+        self._stopped = False
 
-    async def batches(self) -> AsyncIterator[Sequence[AnyEvent]]:
-        """Batches that may leave now: counted in the journal's slots, covered by the hold. The last has `Done`.
+    async def __aenter__(self) -> Self:
+        serving = self._serving
+        serving.entered()
+        try:
+            self.prepared, budget = await serving.prepare(self._principal, self._completion, self._max_cost)
+            self._allowance = await serving.admission.grant(self.prepared, budget, self._recount)
+            self.prepared, self.admitted = self._allowance.prepared, self._allowance.admitted
+            try:
+                await self._start(self._allowance)
+            except BaseException:
+                await self._allowance.end()
+                raise
+        except BaseException:
+            serving.left()
+            raise
+        return self
 
-        Where the hold ends before the answer does, the answer ends there with `length`.
-        """
-        async for batch in self._source:
-            allowed = await self._allowance.deliver(batch)
-            if self._allowance.exhausted:
-                self._done = Done(stop_reason="budget")
-                yield [*allowed, *self._cut(), self._done]
-                return
-            for event in allowed:
-                if type(event) is Done:
-                    self._done = event
-                elif type(event) is Chosen:
-                    self._chosen = event
-            yield allowed
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._stop(kind, error, trace)
+        finally:
+            try:
+                await self._allowance.end()
+            finally:
+                self._serving.left()
+
+    async def _start(self, allowance: RequestAllowance) -> None:
+        salt = self._serving.salt(self._principal.organization)
+        self._run: Run = self._serving.engine.run(
+            self.prepared, allowance=allowance, cache_salt=salt, affinity_salt=salt
+        )
+        try:
+            self._source = aiter(await self._run.__aenter__())
+        except AllowanceRefused as refused:
+            raise _cause(refused) from None
+
+    async def _stop(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the engine's context, once."""
+        if not self._stopped:
+            self._stopped = True
+            await self._run.__aexit__(kind, error, trace)
+
+    async def _recount(self) -> Prepared:
+        ids = await self._serving.engine.tokenize(self.prepared.completion)
+        return self._serving.engine.prepare(self.prepared.completion, prompt_tokens=len(ids))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[AnyEvent]:
+        if self._allowance.exhausted:
+            raise StopAsyncIteration
+        try:
+            batch = await self._source.__anext__()
+        except AllowanceRefused as refused:
+            raise _cause(refused) from None
+        allowed = await self._allowance.deliver(batch)
+        if self._allowance.exhausted:
+            self._done = Done(stop_reason="budget")
+            return [*allowed, *self._cut(), self._done]
+        for event in allowed:
+            if type(event) is Done:
+                self._done = event
+            elif type(event) is Chosen:
+                self._chosen = event
+        return allowed
 
     def _cut(self) -> list[AnyEvent]:
         return [Finish(choice=choice, reason="length") for choice in range(self.prepared.completion.n)]
 
-    @property
-    def exhausted(self) -> bool:
-        return self._allowance.exhausted
-
     async def bill(self) -> Bill:
-        """Settle, and say what it came to. To be called after the engine's context is left or `Done` was seen."""
+        """What it came to, settled. To be asked once the batches have ended.
+
+        Where the hold ended first, what still runs is aborted and counted before the bill is made.
+        """
+        if self._allowance.exhausted:
+            await self._stop(None, None, None)
         await self._allowance.settle()
         return make_bill(
             self.prepared,
@@ -72,63 +201,13 @@ class Answer:
         )
 
 
-class Serving:
-    """Serves requests of one process. `book` may be replaced at any time by a newer one."""
+def check_permitted(principal: Principal, prepared: Prepared) -> None:
+    """Raises Forbidden where the organization, project or key is denied the mode or the model."""
+    if principal.denied:
+        for what in (f"mode:{prepared.resolved.value}", f"model:{prepared.completion.model}"):
+            if what in principal.denied:
+                raise Forbidden(what)
 
-    def __init__(self, *, engine: Engine, admission: Admission, book: PriceBook, secret: bytes) -> None:
-        self.engine = engine
-        self.book = book
-        self.draining = False
-        self._admission = admission
-        self._secret = secret
-        self._salts: dict[str, str] = {}
 
-    def salt(self, organization: str) -> str:
-        """The cache salt of an organization: its prompts share no prefix cache with another's (I6)."""
-        salt = self._salts.get(organization)
-        if salt is None:
-            salt = self._salts[organization] = cache_salt(self._secret, organization)
-        return salt
-
-    def tariff(self, organization: str, prepared: Prepared) -> Tariff:
-        """The prices in force now for the mode that will run. Raises UnknownPrice."""
-        now = datetime.now(UTC)
-        return self.book.tariff(organization, prepared.completion.model, prepared.resolved.value, now)
-
-    async def prepare(
-        self, principal: Principal, completion: Completion, max_cost: int | None
-    ) -> tuple[Prepared, Budget]:
-        """Mode, maxima, tariff; made to fit `max_cost`. Raises InvalidForModel, OverMaxCost."""
-        if completion.mode is None and completion.effort is None and principal.default_mode is not None:
-            completion = structs.replace(completion, mode=principal.default_mode)
-        prepared = self.engine.prepare(completion)
-        tariff = self.tariff(principal.organization, prepared)
-        budget = Budget(principal=principal, tariff=tariff, max_cost=max_cost)
-        if max_cost is not None:
-            prepared = await fit_max_cost(self.engine, prepared, tariff, max_cost)
-        return prepared, budget
-
-    @asynccontextmanager
-    async def serve(self, principal: Principal, completion: Completion, max_cost: int | None) -> AsyncIterator[Answer]:
-        """Admit and run one request. Leaving the context aborts what still runs and settles.
-
-        Raises Denied, OverMaxCost, Draining, JournalFull and the engine's errors.
-        """
-        if self.draining:
-            raise Draining
-        prepared, budget = await self.prepare(principal, completion, max_cost)
-
-        async def recount() -> Prepared:
-            ids = await self.engine.tokenize(prepared.completion)
-            return self.engine.prepare(prepared.completion, prompt_tokens=len(ids))
-
-        salt = self.salt(principal.organization)
-        async with self._admission.admit(prepared, budget, recount) as allowance:
-            try:
-                run = self.engine.run(allowance.prepared, allowance=allowance, cache_salt=salt, affinity_salt=salt)
-                async with run as source:
-                    yield Answer(allowance, source)
-            except AllowanceRefused as refused:
-                if isinstance(refused.__cause__, Denied):
-                    raise refused.__cause__ from None
-                raise
+def _cause(refused: AllowanceRefused) -> Exception:
+    return refused.__cause__ if isinstance(refused.__cause__, Denied) else refused
