@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from museway_billing.usage import TokenClass, UsageRecord
+from museway_billing.usage import UsageRecord
 
 REQUEST_CLASS = "request"
 """Stands beside the token classes: counts requests, and what was given back, which no token class owns."""
@@ -46,16 +46,8 @@ def roll_up(records: Iterable[UsageRecord], new_requests: Iterable[str]) -> list
         sums[key] = sums.get(key, Rollup()).plus(part)
 
     for record in records:
-        counts = (
-            (TokenClass.INPUT, record.input),
-            (TokenClass.CACHED_INPUT, record.cached_input),
-            (TokenClass.REASONING, record.reasoning),
-            (TokenClass.OUTPUT, record.output),
-        )
-        amounts = {line.token_class: line.amount_nano_usd for line in record.lines}
-        for token_class, tokens in counts:
-            if tokens:
-                add(record, token_class, Rollup(tokens=tokens, amount=amounts[token_class]))
+        for line in record.lines:
+            add(record, line.token_class, Rollup(tokens=line.tokens, amount=line.amount_nano_usd))
         first = record.request_id in uncounted
         uncounted.discard(record.request_id)
         if first or record.credited_nano_usd:
