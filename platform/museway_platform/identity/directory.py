@@ -30,7 +30,8 @@ LOOKUPS_MAX = 8
 """Look-ups at once: a flood of well-formed unknown secrets may not take every connection of the pool."""
 _HOUSEKEEPING_S = 60.0
 
-Introduce = Callable[[Principal], Awaitable[None]]
+Introduce = Callable[[str, str, str], Awaitable[None]]
+"""Given organization, project and key."""
 
 
 class DirectoryUnavailable(Exception):
@@ -101,8 +102,8 @@ class Directory:
         """Forget what changed since the last poll; to be run by the process's `Watch`."""
         began = self._clock()
         changes = await self._changes.read(connection)
-        if changes is None:
-            self._forget(lambda _: True)
+        if changes is None or began >= self._fresh_until:
+            self._forget(lambda _: True)  # after a long absence what was cached is worth nothing
         elif changes:
             touched = {change.subject for change in changes}
             self._forget(lambda p: not touched.isdisjoint((p.key, p.project, p.organization, p.plan)))
@@ -124,7 +125,7 @@ class Directory:
                     self._remember_refusal(sha256, found, generation)
                     return found
                 if self._introduce is not None:
-                    await self._introduce(found.principal)
+                    await self._introduce(*found.principal.owners)
         except UNAVAILABLE as error:
             raise DirectoryUnavailable from error
         self._remember(sha256, found, generation)

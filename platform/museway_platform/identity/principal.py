@@ -23,6 +23,11 @@ class Principal(Struct, frozen=True, gc=False, kw_only=True):
     scopes: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
 
+    @property
+    def owners(self) -> tuple[str, str, str]:
+        """Organization, project, key."""
+        return self.organization, self.project, self.key
+
     def may(self, scope: str) -> bool:
         return not self.scopes or scope in self.scopes
 

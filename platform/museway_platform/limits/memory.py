@@ -35,6 +35,14 @@ class Spent(Struct, frozen=True):
     amount: int
 
 
+class Flow(Struct, frozen=True, kw_only=True):
+    """An organization's usage through this process since its account was opened, in nano-USD: what ended, and what of it
+    is in the ledger."""
+
+    settled: int
+    drained: int
+
+
 class _Hold:
     __slots__ = ("admitted", "amount", "input", "output", "subject", "track", "windows")
 
@@ -112,6 +120,11 @@ class MemoryLimiter:
                 hold.windows += (window,)
                 window.held += hold.amount
 
+    def flow(self, organization: str) -> Flow:
+        """Zeros where the organization is unknown."""
+        account = self._accounts.get(organization) or Account()
+        return Flow(settled=account.drained + account.undrained, drained=account.drained)
+
     def recovered(self, organization: str, amount: int) -> None:
         """Usage that recovery found in a journal and the ledger does not have: no hold of ours stood for it."""
         account = self._accounts.get(organization)
@@ -126,8 +139,7 @@ class MemoryLimiter:
     async def drained(self, organization: str, amount: int) -> None:
         account = self._accounts.get(organization)
         if account is not None:
-            account.undrained -= amount
-            account.posted -= amount
+            account.drain(amount)
 
     # -- requests -----------------------------------------------------------------------------------------------------
 

@@ -78,15 +78,22 @@ class CapCounter:
 class Account:
     """An organization's credit as this process sees it: `posted` is the ledger's, `undrained` is on its way there."""
 
-    __slots__ = ("_ahead", "allowance", "held", "posted", "sequence", "undrained")
+    __slots__ = ("_ahead", "allowance", "drained", "held", "posted", "sequence", "undrained")
 
     def __init__(self, *, posted: int = 0, sequence: int = 0) -> None:
         self.allowance = 0
         self.posted = posted
         self.undrained = 0
+        self.drained = 0
         self.held = 0
         self.sequence = sequence
         self._ahead: set[int] = set()
+
+    def drain(self, amount: int) -> None:
+        """Usage that is in the ledger now: the sum stays, its place changes."""
+        self.undrained -= amount
+        self.posted -= amount
+        self.drained += amount
 
     def post(self, sequence: int, delta: int) -> bool:
         """Money that came in (or went), once per sequence, in any order."""

@@ -188,13 +188,13 @@ async def test_a_rotated_secret_ends_on_time_without_any_change(database: str, p
 
 async def test_who_is_new_is_introduced_before_the_first_answer(pool: Pool) -> None:
     acme = await customer(pool)
-    introduced: list[Principal] = []
+    introduced: list[tuple[str, ...]] = []
 
-    async def introduce(principal: Principal) -> None:
-        introduced.append(principal)
+    async def introduce(*owners: str) -> None:
+        introduced.append(owners)
 
-    principal = await Directory(pool, introduce=introduce).authenticate(acme.secret)
-    assert introduced == [principal]
+    await Directory(pool, introduce=introduce).authenticate(acme.secret)
+    assert introduced == [(acme.organization.id, acme.project.id, acme.key)]
 
 
 async def test_used_keys_are_noted(database: str, pool: Pool) -> None:

@@ -1,0 +1,156 @@
+"""What the database says about limits and money, carried into the limiter of this process and kept in step.
+
+The first poll loads everything; later ones read what changed, by transaction horizons, so that nothing that commits late is
+skipped. Money is applied once per organization and sequence. Usage is not read here: the process's own drain tells it.
+Everything that was in the journals must be in the ledger before the first poll: a balance is read from there once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from museway_billing.ledger import store as ledger
+from museway_platform.database.changes import ChangeReader
+from museway_platform.database.pool import Connection, Pool
+from museway_platform.limits import store
+from museway_platform.limits.limiter import Scope
+from museway_platform.limits.memory import MemoryLimiter, Spent
+from museway_platform.limits.policy import Period, PlanLimits, Policy, overridden
+from museway_platform.limits.spending import bounds
+
+_NOTHING_YET = 1 << 62
+"""A transaction that no database reaches: asks for no money, only for the horizon."""
+_RELOAD_AFTER_S = 3600.0
+"""Changes are kept for a day; who was away for a good part of it reads all policies again."""
+
+
+class Feed:
+    """Of one process. `poll` belongs on its `Watch`."""
+
+    def __init__(
+        self,
+        limiter: MemoryLimiter,
+        *,
+        wall_ns: Callable[[], int] = time.time_ns,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limiter = limiter
+        self._wall_ns = wall_ns
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._loaded = asyncio.Event()
+        self._changes = ChangeReader()
+        self._money: int | None = None
+        self._plans: dict[str, PlanLimits] = {}
+        self._polled = clock()
+
+    async def poll(self, connection: Connection) -> None:
+        """Apply what changed since the last poll; the first time, everything."""
+        async with self._turn:
+            began = self._clock()
+            if began - self._polled > _RELOAD_AFTER_S:
+                self._loaded.clear()
+            if self._money is None:
+                # Before anything is read, and kept if the load fails half-way: what it read counts from here.
+                _, self._money = await ledger.money_since(connection, _NOTHING_YET)
+            changes = await self._changes.read(connection) or []
+            if self._loaded.is_set():
+                by_kind: dict[str, list[str]] = {}
+                for change in changes:
+                    by_kind.setdefault(change.kind, []).append(change.subject)
+                await self._apply(connection, by_kind)
+            else:
+                await self._load_all(connection)
+                self._loaded.set()
+            rows, horizon = await ledger.money_since(connection, self._money)
+            for row in rows:
+                await self._limiter.posted(row.organization, sequence=row.sequence, delta=row.delta)
+            self._money = horizon
+            self._polled = began
+
+    def introducer(self, pool: Pool) -> Callable[[str, str, str], Awaitable[None]]:
+        """For `Directory`: make limits and balance of an organization known before its first request."""
+
+        async def introduce(organization: str, project: str, key: str) -> None:
+            if self._limiter.knows(organization):
+                return
+            await self._loaded.wait()
+            async with self._turn, pool.acquire() as connection:
+                await self._load(connection, [organization], [project, key])
+
+        return introduce
+
+    async def _load_all(self, connection: Connection) -> None:
+        self._plans = await store.plans(connection)
+        own = await store.policies(connection)
+        await self._take_terms(connection, await store.terms(connection), own)
+
+    async def _apply(self, connection: Connection, changed: Mapping[str, Sequence[str]]) -> None:
+        plans = changed.get("plan", ())
+        if plans:
+            self._plans = await store.plans(connection)
+        scopes = changed.get("limits", ())
+        organizations = [*changed.get("organization", ()), *(scope for scope in scopes if scope.startswith("org_"))]
+        if organizations or plans or scopes:
+            await self._load(connection, organizations, scopes, plans)
+
+    async def _load(
+        self, connection: Connection, organizations: Sequence[str], scopes: Sequence[str], plans: Sequence[str] = ()
+    ) -> None:
+        terms = await store.terms(connection, organizations=organizations, plans=plans)
+        wanted = {*scopes, *(one.id for one in terms)}
+        own = await store.policies(connection, sorted(wanted))
+        for scope_id in wanted - own.keys():
+            own[scope_id] = Policy(scope=_scope(scope_id), scope_id=scope_id)
+        await self._take_terms(connection, terms, own)
+
+    async def _take_terms(
+        self, connection: Connection, terms: Iterable[store.OrganizationTerms], own: dict[str, Policy]
+    ) -> None:
+        """Open accounts, then set every policy of `own`, organizations' ones on top of their plans."""
+        for one in terms:
+            if not self._limiter.knows(one.id):
+                balance = await ledger.balance(connection, one.id)
+                self._limiter.open_account(one.id, posted=balance.posted, sequence=balance.sequence)
+            self._limiter.set_allowance(one.id, one.allowance_nano_usd)
+            policy = own.get(one.id) or Policy(scope="organization", scope_id=one.id)
+            rates = overridden(self._plans[one.plan], policy.rates)
+            own[one.id] = Policy(scope="organization", scope_id=one.id, rates=rates, caps=policy.caps)
+        spent = await self._spent(connection, [policy for policy in own.values() if policy.caps])
+        for policy in own.values():
+            self._limiter.configure(policy, spent.get(policy.scope_id))
+
+    async def _spent(self, connection: Connection, capped: Sequence[Policy]) -> dict[str, dict[Period, Spent]]:
+        """What caps that are new begin with: the ledger's sum, and all that the organization used and is not in it yet.
+
+        The second part is the whole organization's though the cap may be one key's, and counts twice what is drained while
+        the ledger is asked: at most a second's usage too much, in the period in which the cap is set. Never too little.
+        """
+        owners = await store.owners(connection, [policy.scope_id for policy in capped])
+        drained_before = {owner: self._limiter.flow(owner).drained for owner in owners.values()}
+        now = self._wall_ns()
+        questions = [
+            (cap.period, store.SpentQuestion(policy.scope, policy.scope_id, owner, bounds(cap.period, now)[0]))
+            for policy in capped
+            if (owner := owners.get(policy.scope_id)) is not None
+            for cap in policy.caps
+        ]
+        sums = await store.spent(connection, [question for _, question in questions])
+        found: dict[str, dict[Period, Spent]] = {}
+        for (period, question), amount in zip(questions, sums, strict=True):
+            owner = question.organization
+            on_its_way = self._limiter.flow(owner).settled - drained_before[owner]
+            found.setdefault(question.scope_id, {})[period] = Spent(question.since, amount + on_its_way)
+        return found
+
+
+def _scope(scope_id: str) -> Scope:
+    match scope_id.partition("_")[0]:
+        case "org":
+            return "organization"
+        case "prj":
+            return "project"
+        case _:
+            return "key"
