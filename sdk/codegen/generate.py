@@ -73,17 +73,18 @@ def soften(document: Json) -> Json:
         if "discriminator" in node
         for target in node["discriminator"].get("mapping", {}).values()
     }
+    words = {name for name, schema in schemas.items() if "enum" in schema}
     for name, schema in schemas.items():
         for node in _nodes(schema):
             if "properties" in node and node.get("type") == "object":
-                _soften_object(name, node, closed=name in asked, tags=tags)
+                _soften_object(name, node, closed=name in asked, tags=tags, words=words)
         schema.pop("title", None)
-        if "enum" in schema and name not in asked:
-            del schema["enum"]
+    for name in words - asked:
+        del schemas[name]
     return soft
 
 
-def _soften_object(name: str, node: Json, *, closed: bool, tags: set[tuple[str, str]]) -> None:
+def _soften_object(name: str, node: Json, *, closed: bool, tags: set[tuple[str, str]], words: set[str]) -> None:
     """Descriptions of fields go into the class's own, so that a field's type stays a plain type."""
     node.pop("additionalProperties", None)
     about = [f"{field}: {text}" for field, schema in node["properties"].items() for text in _descriptions(schema)]
@@ -98,6 +99,9 @@ def _soften_object(name: str, node: Json, *, closed: bool, tags: set[tuple[str, 
                     del inner[bound]
             if not closed and "enum" in inner and (name, field) not in tags:
                 del inner["enum"]
+            if not closed and inner.get("$ref", "").rsplit("/", 1)[-1] in words:
+                del inner["$ref"]
+                inner["type"] = "string"
 
 
 def _descriptions(schema: Json) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from museway import types
 from museway._sse import EventReader
@@ -70,16 +70,16 @@ class _Usage(Struct):
 
 
 class _Chunk(Struct):
-    """Only what we read. `museway` is decoded by what stands in it."""
+    """Only what we read. `museway` is decoded by what stands in it; absent is an empty Raw."""
 
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    museway: Raw | None = None
-    error: Raw | None = None
+    museway: Raw = field(default_factory=Raw)
+    error: Raw = field(default_factory=Raw)
 
 
 class _Progress(Struct):
-    progress: Raw | None = None
+    progress: Raw = field(default_factory=Raw)
 
 
 class _Kind(Struct):
@@ -96,6 +96,12 @@ _KINDS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     "chosen": msgspec.json.Decoder(ModeChosen),
 }
 _DONE: Final = b"[DONE]"
+
+
+def _said(raw: Raw) -> bytes:
+    """The JSON of an optional field; empty where it is absent or null."""
+    text = bytes(raw)
+    return b"" if text == b"null" else text
 
 
 class ChunkReader:
@@ -149,15 +155,15 @@ class ChunkReader:
     def _read(self, data: bytes) -> Iterator[Event]:
         try:
             chunk = _chunk.decode(data)
-            if chunk.error is not None:
+            if _said(chunk.error):
                 raise stream_error(data, self._request_id)
             for choice in chunk.choices:
                 if choice.index == 0:
                     yield from self._choice(choice)
             if chunk.usage is not None:
                 self._usage = chunk.usage.whole()
-            if chunk.museway is not None:
-                yield from self._extra(bytes(chunk.museway))
+            if museway := _said(chunk.museway):
+                yield from self._extra(museway)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidAnswerError(
                 f"A chunk of the stream can't be read: {error}", request_id=self._request_id
@@ -186,12 +192,12 @@ class ChunkReader:
 
     def _extra(self, said: bytes) -> Iterator[Event]:
         """Progress, or the bill. A kind of progress that this version does not know is skipped."""
-        progress = _progress.decode(said).progress
-        if progress is None:
+        progress = _said(_progress.decode(said).progress)
+        if not progress:
             self._museway = _museway.decode(said)
             yield UsageReport(self._usage, Cost(self._museway.cost_nano_usd), self._museway)
             return
-        decoder = _KINDS.get(_kind.decode(bytes(progress)).type)
+        decoder = _KINDS.get(_kind.decode(progress).type)
         if decoder is not None:
-            event: Event = decoder.decode(bytes(progress))
+            event: Event = decoder.decode(progress)
             yield event

@@ -11,14 +11,15 @@ MAX_EVENT_BYTES = 16 << 20
 class EventReader:
     """Reads the `data` of events (WHATWG: lines end in LF, CR or CRLF; comments and other fields are skipped)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_event_bytes = max_event_bytes
         self._line = bytearray()
         self._data: list[bytes] = []
         self._size = 0
         self._after_cr = False
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The data of every event that this piece ends. Raises InvalidAnswerError above `MAX_EVENT_BYTES`."""
+        """The data of every event that this piece ends. Raises InvalidAnswerError above `max_event_bytes`."""
         if not piece:
             return []
         rest = piece[1:] if self._after_cr and piece.startswith(b"\n") else piece
@@ -52,5 +53,5 @@ class EventReader:
             self._size += len(value)
 
     def _check(self, line: int) -> None:
-        if self._size + line > MAX_EVENT_BYTES:
+        if self._size + line > self._max_event_bytes:
             raise InvalidAnswerError("The server sent an event that does not end.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Self
@@ -74,16 +75,16 @@ def _window(headers: Mapping[str, str], name: str) -> Window | None:
         return None
 
 
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)(\.\d+)?s)?")
+
+
 def _duration_s(text: str) -> int:
-    """`1h2m3s` in seconds, rounded up."""
-    total, number = 0, ""
-    for letter in text:
-        if letter.isdigit() or letter == ".":
-            number += letter
-            continue
-        total += int(-(-Decimal(number or "x") * {"h": 3600, "m": 60, "s": 1}[letter] // 1))
-        number = ""
-    return total
+    """`1h2m3s` in seconds, rounded up. Raises ValueError for other forms."""
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(text)
+    hours, minutes, seconds, fraction = match.groups(default="0")
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + (fraction != "0")
 
 
 class Reply(Struct, frozen=True, kw_only=True):

@@ -11,6 +11,19 @@ from msgspec import Meta, field
 from museway._shape import Shape
 
 
+class AgentProgress(Shape, kw_only=True, tag_field="type", tag="agent"):
+    """
+    Counts, never hidden text. `agree` of `finished` agents share the leading answer.
+    """
+
+    index: int
+    phase: str
+    state: str
+    tokens: int
+    agree: int
+    finished: int
+
+
 class AgentUse(Shape, kw_only=True):
     """
     One agent in one phase. `prompt_tokens` includes `cached_tokens`.
@@ -29,6 +42,15 @@ class AssistantTextPart(Shape, kw_only=True, tag_field="type", tag="text"):
     text: str
 
 
+class AutoChoice(Shape, kw_only=True):
+    """
+    What `auto` chose, and the rule that chose it.
+    """
+
+    mode: str
+    rule: str
+
+
 class BalanceView(Shape, kw_only=True):
     """
     True now: `available` = posted - undrained - held. The ledger follows within a second.
@@ -45,6 +67,15 @@ class BalanceView(Shape, kw_only=True):
 class CalledFunction(Shape, kw_only=True):
     name: str
     arguments: str
+
+
+class ChosenProgress(Shape, kw_only=True, tag_field="type", tag="chosen"):
+    """
+    What `auto` chose, and by which rule.
+    """
+
+    mode: str
+    rule: str
 
 
 class CompletionTokensDetails(Shape, kw_only=True):
@@ -80,6 +111,22 @@ class CostRange(Shape, kw_only=True):
     least: int
     likely: int
     worst: int
+
+
+class CostResult(Shape, kw_only=True):
+    """
+    What one group came to. `line_item` is a token class where `group_by` asked for it, `quantity` its tokens.
+    """
+
+    object: str
+    amount: CostAmount
+    amount_nano_usd: int
+    line_item: str | None
+    project_id: str | None
+    api_key_id: str | None
+    mode: str | None
+    quantity: int | None
+    quantity_unit: str | None
 
 
 Effort: TypeAlias = Annotated[
@@ -195,21 +242,12 @@ class NamedToolChoice(Shape, kw_only=True):
     function: NamedFunction
 
 
-Phase: TypeAlias = Annotated[
-    str,
-    Meta(description="What an engine call is for; the first letter of its place in a rid."),
-]
-"""
-What an engine call is for; the first letter of its place in a rid.
-"""
-
-
 class PhaseProgress(Shape, kw_only=True, tag_field="type", tag="phase"):
     """
     A phase begins, from this many drafts.
     """
 
-    phase: Phase
+    phase: str
     round: int
     drafts: int
 
@@ -396,26 +434,13 @@ class UsageResult(Shape, kw_only=True):
     project_id: str | None
     api_key_id: str | None
     model: str | None
-    mode: Mode | None
+    mode: str | None
     batch: bool | None
 
 
 class UserMessage(Shape, kw_only=True, tag_field="role", tag="user"):
     content: str | list[TextPart]
     name: str | None = None
-
-
-class AgentProgress(Shape, kw_only=True, tag_field="type", tag="agent"):
-    """
-    Counts, never hidden text. `agree` of `finished` agents share the leading answer.
-    """
-
-    index: int
-    phase: Phase
-    state: str
-    tokens: int
-    agree: int
-    finished: int
 
 
 class AnswerMessage(Shape, kw_only=True):
@@ -444,24 +469,6 @@ class AssistantToolCall(Shape, kw_only=True):
     index: int | None = None
 
 
-class AutoChoice(Shape, kw_only=True):
-    """
-    What `auto` chose, and the rule that chose it.
-    """
-
-    mode: Mode
-    rule: str
-
-
-class ChosenProgress(Shape, kw_only=True, tag_field="type", tag="chosen"):
-    """
-    What `auto` chose, and by which rule.
-    """
-
-    mode: Mode
-    rule: str
-
-
 class ChunkMuseway(Shape, kw_only=True):
     """
     On a progress chunk only `progress`; on the last chunk all that `Museway` has.
@@ -469,7 +476,7 @@ class ChunkMuseway(Shape, kw_only=True):
 
     progress: AgentProgress | PhaseProgress | ChosenProgress | None = None
     request_id: str | None = None
-    mode: Mode | None = None
+    mode: str | None = None
     price_version: int | None = None
     cost_nano_usd: int | None = None
     stop_reason: str | None = None
@@ -479,20 +486,18 @@ class ChunkMuseway(Shape, kw_only=True):
     auto: AutoChoice | None = None
 
 
-class CostResult(Shape, kw_only=True):
-    """
-    What one group came to. `line_item` is a token class where `group_by` asked for it, `quantity` its tokens.
-    """
-
+class CostBucket(Shape, kw_only=True):
     object: str
-    amount: CostAmount
-    amount_nano_usd: int
-    line_item: str | None
-    project_id: str | None
-    api_key_id: str | None
-    mode: Mode | None
-    quantity: int | None
-    quantity_unit: str | None
+    start_time: int
+    end_time: int
+    results: list[CostResult]
+
+
+class CostPage(Shape, kw_only=True):
+    object: str
+    data: list[CostBucket]
+    has_more: bool
+    next_page: str | None
 
 
 class Delta(Shape, kw_only=True):
@@ -537,11 +542,11 @@ class Model(Shape, kw_only=True):
     created: int
     owned_by: str
     context: int
-    modes: list[Mode]
+    modes: list[str]
     prices: dict[str, Prices]
     price_version: int
     alias_of: str | None = None
-    mode: Mode | None = None
+    mode: str | None = None
 
 
 class ModelList(Shape, kw_only=True):
@@ -560,7 +565,7 @@ class Museway(Shape, kw_only=True):
     """
 
     request_id: str
-    mode: Mode
+    mode: str
     price_version: int
     cost_nano_usd: int
     stop_reason: str
@@ -710,20 +715,6 @@ class ChatRequest(Shape, kw_only=True):
     service_tier: Literal["auto", "default"] | None = None
 
 
-class CostBucket(Shape, kw_only=True):
-    object: str
-    start_time: int
-    end_time: int
-    results: list[CostResult]
-
-
-class CostPage(Shape, kw_only=True):
-    object: str
-    data: list[CostBucket]
-    has_more: bool
-    next_page: str | None
-
-
 class Logprobs(Shape, kw_only=True):
     content: list[TokenLogprob] | None
     refusal: list[TokenLogprob] | None
@@ -823,7 +814,6 @@ __all__ = [
     "NamedFunction",
     "NamedJsonSchema",
     "NamedToolChoice",
-    "Phase",
     "PhaseProgress",
     "Prices",
     "PromptTokensDetails",
