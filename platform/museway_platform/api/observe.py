@@ -56,11 +56,13 @@ class Observer:
             bill = seen.bill
             self._metrics.tokens(
                 mode=seen.mode,
-                input=bill.input,
+                input_=bill.input,
                 cached_input=bill.cached_input,
                 reasoning=bill.reasoning,
                 output=bill.output,
             )
+        if seen.error is not None and seen.error.status in (402, 429):
+            self._metrics.refused(seen.error.code)
         if log.isEnabledFor(logging.INFO):
             log.info("request", extra=_fields(seen, status, now))
 

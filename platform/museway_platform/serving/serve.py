@@ -38,7 +38,7 @@ class Serving:
         self.draining = False
         self._secret = secret
         self._salts: dict[str, str] = {}
-        self._running = 0
+        self.running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -76,12 +76,12 @@ class Serving:
         """A request begins. Raises Draining where the process takes nothing new."""
         if self.draining:
             raise Draining
-        self._running += 1
+        self.running += 1
         self._idle.clear()
 
     def left(self) -> None:
-        self._running -= 1
-        if self._running == 0:
+        self.running -= 1
+        if self.running == 0:
             self._idle.set()
 
     async def idle(self) -> None:
