@@ -19,6 +19,7 @@ from museway_platform.database.migrate import migrate, pending
 from museway_platform.database.pool import UNAVAILABLE, Connection, open_connection
 from museway_platform.identity import store
 from museway_platform.identity.organizations import ApiKey, NameTaken, NotFound, Organization, Project
+from museway_platform.limits.limiter import Scope
 from museway_platform.settings import Settings
 
 Result = Struct | Sequence[Struct]
@@ -120,7 +121,7 @@ def _only(found: list[_T], kind: str, text: str) -> _T:
     return found[0]
 
 
-async def scope(connection: Connection, args: argparse.Namespace) -> tuple[str, str]:
+async def scope(connection: Connection, args: argparse.Namespace) -> tuple[Scope, str]:
     """The scope and id that `--org`, `--project` and `--key` name; the narrowest counts. Raises Failure."""
     if args.key is not None:
         return "key", (await key(connection, args.key)).id
