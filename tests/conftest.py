@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from doubles.fixtures import fake_worker, fake_worker_process
+from gateway import start_gateway
 from postgres import database, empty_database, migrated_template, pool, postgres_dsn, postgres_server
 from real_engine import pytest_collection_modifyitems, real_worker, second_real_worker
 
@@ -20,6 +21,7 @@ __all__ = [
     "pytest_collection_modifyitems",
     "real_worker",
     "second_real_worker",
+    "start_gateway",
 ]
 
 

@@ -1,0 +1,238 @@
+"""The composition root: opens the parts of one gateway process in order, closes them in reverse. Nobody else knows all.
+
+Order at the start: what a dead process left is recovered and in the ledger before balances are read, and limits are known
+before the first key is. At the end: nothing new is taken, running requests finish, everything is settled and drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+from litestar import Litestar
+from litestar.types import Receive, Scope, Send
+
+from museway_billing.journal import Journal
+from museway_billing.journal.drain import Drain
+from museway_billing.journal.recovery import claim_dead
+from museway_billing.money import NanoUsd
+from museway_billing.prices import store as prices
+from museway_billing.receipts import Signer
+from museway_engine.completion import Mode
+from museway_engine.engine import Engine, ModelConfig, QueueLimits
+from museway_platform.api import app, logs
+from museway_platform.api.authentication import Authentication
+from museway_platform.api.inference import ChatCompletions
+from museway_platform.api.metrics import Gauges, Metrics, WorkerGauge
+from museway_platform.api.observe import Observer
+from museway_platform.api.parts import Holder, Parts
+from museway_platform.database.pool import Connection, open_pool
+from museway_platform.database.watch import Watch
+from museway_platform.identity.directory import Directory
+from museway_platform.limits.feed import Feed
+from museway_platform.limits.memory import MemoryLimiter
+from museway_platform.serving.admission import Admission
+from museway_platform.serving.serve import Serving
+from museway_platform.settings import Settings
+
+log = logging.getLogger("museway.gateway")
+
+ALIASES = (Mode.INSTANT, Mode.THINKING, Mode.CONTEMPLATING, Mode.AUTO)
+CHANNELS = ("museway_identity", "museway_money", "museway_prices")
+FATAL_EXIT = 70
+"""A background task died: what it did can't be done without it. The journal is recovered by the next process."""
+
+
+def create_app() -> Litestar:
+    """The ASGI application, by the settings of this process. Raises SettingsError."""
+    settings = Settings.load().with_secrets()
+    logs.configure()
+    holder = Holder()
+    process = Process(settings, holder)
+    return app.create(holder, process.chat, process.lifespan)
+
+
+class Process:
+    """One gateway process."""
+
+    def __init__(self, settings: Settings, holder: Holder) -> None:
+        assert settings.database_url is not None, "serve needs a database"
+        self._settings = settings
+        self._dsn = settings.database_url.reveal()
+        self._holder = holder
+        self._chat: ChatCompletions | None = None
+        self._serving: Serving | None = None
+
+    async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._chat is not None
+        await self._chat(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self, _: Litestar) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            _freeze_garbage()
+            yield
+            await self._finish_requests()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        pool = await stack.enter_async_context(open_pool(self._dsn))
+        journals = settings.data_dir / "journal"
+        journals.mkdir(parents=True, exist_ok=True)
+        journal = await Journal.open(journals, process=f"gateway-{os.getpid()}")
+        stack.push_async_callback(journal.close)
+        limiter = MemoryLimiter()
+
+        async def drained(amounts: Mapping[str, NanoUsd]) -> None:
+            for organization, amount in amounts.items():
+                await limiter.drained(organization, amount)
+
+        drain = Drain(pool, journal, host=socket.gethostname(), on_drained=drained)
+        await _recover(drain, journals)
+        await drain.flush()
+        stack.push_async_callback(drain.flush)
+        async with pool.acquire() as connection, connection.transaction():
+            book = await prices.seed(connection)
+
+        feed = Feed(limiter)
+        directory = Directory(pool, introduce=feed.introducer(pool))
+        engine = await Engine.open(
+            [ModelConfig(id=settings.model, urls=settings.engine_urls)],
+            secret=settings.secret_keys[0].reveal().encode(),
+            queue=QueueLimits(waiting_max=settings.queue_max),
+        )
+        stack.push_async_callback(engine.close)
+        metrics = Metrics()
+        serving = Serving(
+            engine=engine,
+            admission=Admission(limiter, journal),
+            book=book,
+            secret=settings.secret_keys[0].reveal().encode(),
+        )
+
+        async def read_prices(connection: Connection) -> None:
+            serving.book = await prices.load(connection)
+
+        watch = Watch(self._dsn, CHANNELS, (directory.poll, feed.poll, read_prices))
+        background = await stack.enter_async_context(Background())
+        background.start("watch", watch.run())
+        background.start("drain", drain.run())
+        background.start("recovery", _keep_recovering(drain, journals, settings.recovery_interval_s))
+        await watch.caught_up()
+        names = _names(settings.model)
+        self._serving = serving
+        self._chat = ChatCompletions(
+            serving=serving,
+            authentication=Authentication(directory),
+            observer=Observer(metrics),
+            names=names,
+            body_limit=settings.body_bytes_max,
+        )
+        metrics.watch(lambda: _gauges(journal, drain, serving))
+        self._holder.fill(
+            Parts(
+                pool=pool,
+                directory=directory,
+                limiter=limiter,
+                journal=journal,
+                engine=engine,
+                serving=serving,
+                signer=Signer([key.reveal() for key in settings.receipt_keys]),
+                metrics=metrics,
+                names=names,
+                missing=lambda: _missing(engine, serving),
+            )
+        )
+
+    async def _finish_requests(self) -> None:
+        """Take nothing new; let what runs finish, within the drain time."""
+        assert self._serving is not None
+        self._serving.draining = True
+        try:
+            async with asyncio.timeout(self._settings.drain_s):
+                await self._serving.idle()
+        except TimeoutError:
+            log.warning("requests still ran after %s s: their slots are recovered", self._settings.drain_s)
+
+
+async def _recover(drain: Drain, journals: Path) -> None:
+    """Claim the journals of dead processes on this disk, and hand them to the drain."""
+    for claimed in await asyncio.to_thread(claim_dead, journals, ended=time.time_ns() // 1000):
+        log.warning("recovered journal %s: %s interrupted calls", claimed.id, len(claimed.recovered))
+        drain.adopt(claimed)
+
+
+async def _keep_recovering(drain: Drain, journals: Path, interval_s: float) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        await _recover(drain, journals)
+
+
+class Background:
+    """The process's background tasks: it owns them, and can't go on without any of them."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def start(self, name: str, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(_vital(name, work), name=name))
+
+
+async def _vital(name: str, work: Coroutine[None, None, None]) -> None:
+    """Run a background task; where it fails the process ends, and the next one recovers its journal."""
+    try:
+        await work
+    except Exception:
+        log.critical("%s died; the process ends and is recovered by the next", name, exc_info=True)
+        logging.shutdown()
+        os._exit(FATAL_EXIT)
+
+
+def _names(model: str) -> dict[str, tuple[str, Mode | None]]:
+    """Every id a caller may use: the served name and its aliases."""
+    return {model: (model, None), **{f"{model}-{mode.value}": (model, mode) for mode in ALIASES}}
+
+
+def _missing(engine: Engine, serving: Serving) -> dict[str, str]:
+    workers = engine.workers()
+    missing: dict[str, str] = {}
+    if not any(worker.ready for worker in workers):
+        reasons = ", ".join(f"{worker.url}: {worker.reason}" for worker in workers)
+        missing["engine"] = reasons or "no worker is configured (MUSEWAY_ENGINE_URLS)"
+    if serving.draining:
+        missing["process"] = "it is stopping"
+    return missing
+
+
+def _gauges(journal: Journal, drain: Drain, serving: Serving) -> Gauges:
+    return Gauges(
+        open_slots=journal.open_slots,
+        running_requests=serving.running,
+        pending_records=drain.lag_records,
+        draining=serving.draining,
+        workers=tuple(WorkerGauge(w.url, w.ready, w.in_flight) for w in serving.engine.workers()),
+    )
+
+
+def _freeze_garbage() -> None:
+    """What exists now lives as long as the process: keep it out of collections (0.7 of a chunk's CPU, STACK)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1000)
