@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,10 +40,25 @@ async def opened(
     engine = await Engine.open([config], secret=b"tests", timing=timing, pace=_PACE)
     try:
         if ready:
-            assert await engine.wait_ready(20.0), engine.workers()
+            await wait_all_ready(engine)
         yield engine
     finally:
         await engine.close()
+
+
+async def wait_all_ready(engine: Engine) -> None:
+    """Every worker is ready. Raises TimeoutError."""
+    assert await engine.wait_ready(20.0), engine.workers()
+    await until(lambda: all(worker.ready for worker in engine.workers()))
+
+
+async def until(holds: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    """Turn the loop until something holds. Raises TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0)
 
 
 class Heard:
