@@ -71,14 +71,19 @@ class Feed:
             self._polled = began
 
     def introducer(self, pool: Pool) -> Callable[[str, str, str], Awaitable[None]]:
-        """For `Directory`: make limits and balance of an organization known before its first request."""
+        """For `Directory`: limits and balance of who is new to this process are known before its first request, also
+        where it paid a moment ago and the notification is still on its way."""
 
         async def introduce(organization: str, project: str, key: str) -> None:
-            if self._limiter.knows(organization):
-                return
             await self._loaded.wait()
-            async with self._turn, pool.acquire() as connection:
-                await self._load(connection, [organization], [project, key])
+            async with pool.acquire() as connection:
+                if self._limiter.knows(organization):
+                    balance = await ledger.balance(connection, organization)
+                    if balance.sequence > self._limiter.sequence(organization):
+                        await self.poll(connection)
+                    return
+                async with self._turn:
+                    await self._load(connection, [organization], [project, key])
 
         return introduce
 
@@ -132,17 +137,17 @@ class Feed:
         drained_before = {owner: self._limiter.flow(owner).drained for owner in owners.values()}
         now = self._wall_ns()
         questions = [
-            (cap.period, store.SpentQuestion(policy.scope, policy.scope_id, owner, bounds(cap.period, now)[0]))
+            store.SpentQuestion(policy.scope, policy.scope_id, owner, cap.period, bounds(cap.period, now)[0])
             for policy in capped
             if (owner := owners.get(policy.scope_id)) is not None
             for cap in policy.caps
         ]
-        sums = await store.spent(connection, [question for _, question in questions])
+        sums = await store.spent(connection, questions)
         found: dict[str, dict[Period, Spent]] = {}
-        for (period, question), amount in zip(questions, sums, strict=True):
+        for question, amount in zip(questions, sums, strict=True):
             owner = question.organization
             on_its_way = self._limiter.flow(owner).settled - drained_before[owner]
-            found.setdefault(question.scope_id, {})[period] = Spent(question.since, amount + on_its_way)
+            found.setdefault(question.scope_id, {})[question.period] = Spent(question.since, amount + on_its_way)
         return found
 
 

@@ -83,6 +83,10 @@ class MemoryLimiter:
     def knows(self, organization: str) -> bool:
         return organization in self._accounts
 
+    def sequence(self, organization: str) -> int:
+        """Of the money that came in: all up to this one is applied. KeyError where the account is not open."""
+        return self._accounts[organization].sequence
+
     def open_account(self, organization: str, *, posted: int, sequence: int) -> None:
         """Begin with the ledger's balance as of money `sequence`. An account that is open stays as it is: this process
         has counted since then, and the ledger follows it."""

@@ -67,11 +67,12 @@ class OrganizationTerms(Struct, frozen=True):
 
 
 class SpentQuestion(Struct, frozen=True):
-    """What a scope spent by admission time since `since` (ns since the epoch, on an hour)."""
+    """What a scope spent in the period that began at `since` (ns since the epoch), by admission time."""
 
     scope: Scope
     scope_id: str
     organization: str
+    period: Period
     since: int
 
 
