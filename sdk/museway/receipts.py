@@ -42,7 +42,7 @@ def verify_receipt(raw: bytes, keys: types.ReceiptKeys) -> types.SignedReceipt:
     try:
         signed = msgspec.json.decode(raw, type=types.SignedReceipt)
         body = msgspec.json.decode(raw, type=dict[str, Any])["receipt"]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidReceiptError(f"This is not a receipt: {error}") from error
     key = next((key for key in keys.keys if key.kid == signed.kid), None)
     if key is None:

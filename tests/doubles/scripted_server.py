@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -29,8 +29,8 @@ class Scripted(Struct, frozen=True, kw_only=True):
     refuse: bool = False
 
 
-def answer(body: object, *, status: int = 200, **headers: str) -> Scripted:
-    named = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
+def answer(body: object, headers: Mapping[str, str] | None = None, *, status: int = 200) -> Scripted:
+    named = {"content-type": "application/json", **(headers or {})}
     return Scripted(status=status, headers=named, pieces=(json.dumps(body).encode(),))
 
 
@@ -41,8 +41,10 @@ def stream(*pieces: bytes, cut: bool = False, hang: bool = False) -> Scripted:
 
 
 def refusal(status: int, code: str, kind: str = "server_error", **headers: str) -> Scripted:
+    """Header names with underscores."""
     error = {"message": f"It is {code}.", "type": kind, "param": None, "code": code, "doc_url": None}
-    return answer({"error": error, "request_id": "req_9"}, status=status, **headers)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return answer({"error": error, "request_id": "req_9"}, named, status=status)
 
 
 class Heard(Struct, frozen=True):

@@ -54,18 +54,18 @@ def completion(**message: Any) -> dict[str, Any]:
     }
 
 
-LIMITS: dict[str, Any] = {
-    "x_ratelimit_limit_requests": "60",
-    "x_ratelimit_remaining_requests": "59",
-    "x_ratelimit_reset_requests": "1s",
-    "x_ratelimit_limit_tokens": "1000",
-    "x_ratelimit_remaining_tokens": "900",
-    "x_ratelimit_reset_tokens": "1h6m2.5s",
+LIMITS = {
+    "x-ratelimit-limit-requests": "60",
+    "x-ratelimit-remaining-requests": "59",
+    "x-ratelimit-reset-requests": "1s",
+    "x-ratelimit-limit-tokens": "1000",
+    "x-ratelimit-remaining-tokens": "900",
+    "x-ratelimit-reset-tokens": "1h6m2.5s",
 }
 
 
 def test_a_reply(server: ScriptedServer, client: Museway) -> None:
-    server.script(answer(completion(reasoning_content="Hm."), **LIMITS))
+    server.script(answer(completion(reasoning_content="Hm."), LIMITS))
     reply = client.generate("Six times seven?")
     assert reply.text == "42"
     assert reply.reasoning == "Hm."
@@ -83,7 +83,7 @@ def test_a_reply(server: ScriptedServer, client: Museway) -> None:
 
 @pytest.mark.parametrize("odd", ["", "soon", "120ms", "s"])
 def test_headers_that_do_not_parse_are_not_said(odd: str, server: ScriptedServer, client: Museway) -> None:
-    server.script(answer(completion(), **{**LIMITS, "x_ratelimit_reset_tokens": odd}))
+    server.script(answer(completion(), {**LIMITS, "x-ratelimit-reset-tokens": odd}))
     limit = client.generate("x").rate_limit
     assert limit is not None
     assert (limit.requests, limit.tokens) == (Window(60, 59, 1), None)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from museway._version import __version__
 from museway.cli.ask import Ask
-from museway.cli.command import GROUP, Command
+from museway.cli.command import GROUP, Command, Commands
 
 USAGE_ERROR: Final = 2
 INTERRUPTED: Final = 130
@@ -18,11 +19,14 @@ INTERRUPTED: Final = 130
 OWN: Final[Mapping[str, Command]] = {"ask": Ask()}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the script; the exit status. 2 for an unknown command, 130 after Ctrl-C."""
+def main(argv: Sequence[str] | None = None, sources: Iterable[Commands] | None = None) -> int:
+    """Run the script; the exit status. 2 for an unknown command, 130 after Ctrl-C.
+
+    `sources` are what the entry points of installed packages name, unless they are given.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        return _run(arguments, _installed() if sources is None else sources)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -30,11 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], sources: Iterable[Commands]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         if len(arguments) > 1 and arguments[0] == "help":
-            return _run([arguments[1], "--help"])
-        print(overview(_every()))
+            return _run([arguments[1], "--help"], sources)
+        print(overview(_every(sources)))
         return 0
     name, rest = arguments[0], arguments[1:]
     if name in ("-V", "--version", "version"):
@@ -42,7 +46,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     command = OWN.get(name)
     if command is None:
-        every = _every()
+        every = _every(sources)
         if name not in every:
             print(unknown(name, every), file=sys.stderr)
             return USAGE_ERROR
@@ -50,22 +54,28 @@ def _run(arguments: list[str]) -> int:
     return command.run(rest)
 
 
-def _every() -> dict[str, Command]:
-    """Our commands and those of installed packages; ours are never replaced."""
+def _installed() -> Iterator[Commands]:
+    """One source an entry point, loaded when it is asked."""
+    return (partial(_load, point) for point in entry_points(group=GROUP))
+
+
+def _load(point: EntryPoint) -> Mapping[str, Command]:
+    commands: Commands = point.load()
+    return commands()
+
+
+def _every(sources: Iterable[Commands]) -> dict[str, Command]:
+    """Our commands and those of other packages; ours are never replaced.
+
+    A package that can't be loaded costs its commands, not the script.
+    """
     found: dict[str, Command] = {}
-    for point in entry_points(group=GROUP):
-        found.update(_commands_of(point))
+    for source in sources:
+        try:
+            found.update(source())
+        except ImportError as error:
+            print(f"museway: commands of another package can't be loaded: {error}", file=sys.stderr)
     return {**found, **OWN}
-
-
-def _commands_of(point: EntryPoint) -> Mapping[str, Command]:
-    """A package that can't be loaded costs its commands, not the script."""
-    try:
-        commands: Mapping[str, Command] = point.load()()
-    except ImportError as error:
-        print(f"museway: the commands of {point.value} can't be loaded: {error}", file=sys.stderr)
-        return {}
-    return commands
 
 
 def overview(commands: Mapping[str, Command]) -> str:
