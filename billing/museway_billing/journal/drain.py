@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from random import Random
 
@@ -29,6 +29,7 @@ from museway_billing.ledger.store import post_usage_batch
 from museway_billing.money import NanoUsd
 from museway_billing.reports.rollup import roll_up
 from museway_billing.reports.store import add_rollups
+from museway_billing.usage import UsageRecord
 
 log = logging.getLogger("museway.drain")
 
@@ -40,10 +41,11 @@ BACK_OFF_MAX = timedelta(seconds=5)
 PARTITIONS_EVERY = timedelta(hours=6)
 
 OnDrained = Callable[[Mapping[str, NanoUsd]], Awaitable[None]]
-"""Told after each commit: per organization, what moved to the ledger (billed less given back)."""
+"""Told once after each commit: per organization, what moved to the ledger (billed less given back). It must not raise; a
+process that is cancelled between commit and call tells nobody: what is shared between processes has to be rebuilt then."""
 
 
-class _Source:
+class Source:
     """One journal being drained."""
 
     def __init__(self, tail: Tail, on_drained: OnDrained | None, claimed: Claimed | None) -> None:
@@ -53,6 +55,8 @@ class _Source:
         self.registered = False
         self.batch: Batch | None = None
         """Read, and not known to be committed."""
+        self.moved: dict[str, NanoUsd] = {}
+        """What the last attempt to write the batch moves to the ledger, should it be committed."""
 
 
 class Drain:
@@ -65,15 +69,15 @@ class Drain:
         self._journal = journal
         self._host = host
         self._random = random or Random()
-        self._own = _Source(journal.pending, on_drained, None)
-        self._claimed: list[_Source] = []
+        self._own = Source(journal.pending, on_drained, None)
+        self._claimed: list[Source] = []
         self._turn = asyncio.Lock()
         self._partitions_made: int | None = None
 
     def adopt(self, claimed: Claimed, *, on_drained: OnDrained | None = None) -> None:
         """Drain a dead process's journal too, then finish it. Its callback is its own: its usage was never this process's
         limiter's, unless limits are shared."""
-        self._claimed.append(_Source(claimed.tail, on_drained, claimed))
+        self._claimed.append(Source(claimed.tail, on_drained, claimed))
 
     @property
     def lag_records(self) -> int:
@@ -93,6 +97,8 @@ class Drain:
                 await self.flush()
                 failures = 0
             except UNAVAILABLE as error:
+                if isinstance(error, ValueError):  # asyncpg cannot encode a value now, and could not later
+                    raise
                 failures += 1
                 log.warning("PostgreSQL is away, %d records wait: %r", self.lag_records, error)
                 await asyncio.sleep(self._back_off(failures))
@@ -139,7 +145,7 @@ class Drain:
                 await make_partitions(connection)
             self._partitions_made = now
 
-    async def _drain(self, source: _Source) -> None:
+    async def _drain(self, source: Source) -> None:
         while True:
             if not source.registered:
                 await self._register(source)
@@ -149,11 +155,11 @@ class Drain:
                     return
                 source.batch = batch
             source.registered = False  # until this batch's transaction is known to have ended, one way or the other
-            await self._write(source.tail, source.batch)
+            await self._write(source, source.batch)
             source.registered = True
             await self._written(source, source.batch)
 
-    async def _register(self, source: _Source) -> None:
+    async def _register(self, source: Source) -> None:
         """Learn where PostgreSQL is. A batch whose commit was never answered may be there, or not."""
         tail = source.tail
         async with self._pool.acquire() as connection, connection.transaction():
@@ -164,32 +170,39 @@ class Drain:
         elif drained >= source.batch.last:
             await self._written(source, source.batch)
 
-    async def _write(self, tail: Tail, batch: Batch) -> None:
+    async def _write(self, source: Source, batch: Batch) -> None:
+        tail = source.tail
         async with self._pool.acquire() as connection, connection.transaction():
             inserted = await insert_usage(connection, batch.records)
             if inserted.records:
                 await post_usage_batch(connection, inserted.records, batch=f"{tail.id}:{batch.last}")
                 await add_rollups(connection, roll_up(inserted.records, inserted.requests))
             await advance(connection, tail.id, epoch=tail.epoch, sequence=batch.last)
+            source.moved = _net(inserted.records)
 
-    async def _written(self, source: _Source, batch: Batch) -> None:
+    async def _written(self, source: Source, batch: Batch) -> None:
         source.batch = None
         source.tail.drained(batch.last)
         if source.on_drained is not None:
-            amounts: dict[str, NanoUsd] = {}
-            for record in batch.records:
-                net = record.amount_nano_usd - record.credited_nano_usd
-                amounts[record.organization] = NanoUsd(amounts.get(record.organization, 0) + net)
-            await source.on_drained(amounts)
+            await source.on_drained(source.moved)
 
-    async def _finish(self, source: _Source) -> None:
+    async def _finish(self, source: Source) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             await close(connection, source.tail.id, epoch=source.tail.epoch)
         assert source.claimed is not None
         source.claimed.finish()
         self._claimed.remove(source)
 
-    def _drop(self, source: _Source) -> None:
+    def _drop(self, source: Source) -> None:
         assert source.claimed is not None
         source.claimed.home.release()
         self._claimed.remove(source)
+
+
+def _net(records: Iterable[UsageRecord]) -> dict[str, NanoUsd]:
+    """Billed less given back, by organization."""
+    amounts: dict[str, NanoUsd] = {}
+    for record in records:
+        net = record.amount_nano_usd - record.credited_nano_usd
+        amounts[record.organization] = NanoUsd(amounts.get(record.organization, 0) + net)
+    return amounts

@@ -28,6 +28,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
 """Errors after which the same batch may succeed later, unchanged: PostgreSQL is away, full, or chose us as a victim."""
 
@@ -71,7 +72,7 @@ where request_id = any($1::text[]) and created >= $2::timestamptz - interval '1 
 """
 _REGISTER = """
 insert into billing.journal (id, host, epoch) values ($1, $2, $3)
-on conflict (id) do update set epoch = excluded.epoch, host = excluded.host, seen = now()
+on conflict (id) do update set epoch = excluded.epoch, host = excluded.host, seen = now(), closed = null
 where billing.journal.epoch <= excluded.epoch
 returning drained_sequence
 """
@@ -122,6 +123,7 @@ async def close(connection: Connection, journal: str, *, epoch: int) -> None:
 
 async def insert_usage(connection: Connection, records: Sequence[UsageRecord]) -> Inserted:
     """Insert those that are not there yet, by (created, id). The first of two with one id stays: the log beats the slot."""
+    records = list({record.id: record for record in reversed(records)}.values())[::-1]
     known = await connection.fetch(
         _KNOWN_REQUESTS,
         sorted({record.request_id for record in records}),

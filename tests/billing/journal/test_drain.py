@@ -11,10 +11,11 @@ from random import Random
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from calls import BOOK, WORKER, finished, identity, record
-from museway_billing.journal import Batch, Journal, Tail
-from museway_billing.journal.drain import Drain
+from museway_billing.journal import Batch, Journal
+from museway_billing.journal.drain import Drain, Source
 from museway_billing.journal.recovery import claim_dead
 from museway_billing.journal.store import UNAVAILABLE, Fenced, register
 from museway_billing.ledger.store import balance, grant
@@ -128,14 +129,29 @@ async def test_nothing_is_doubled_when_it_dies_between_append_and_commit(
     assert await proven(pool, tmp_path) == 61
 
 
+async def test_a_record_that_is_in_the_log_twice_is_billed_once(
+    pool: Pool, journal: Journal, told: Told, tmp_path: Path
+) -> None:
+    await journal.append(record(1))
+    await journal.append(structs.replace(record(1), output=0))
+    drain = Drain(pool, journal, host="h", on_drained=told)
+    await drain.flush()
+    await journal.append(structs.replace(record(1), output=1))
+    await drain.flush()
+    assert await proven(pool, tmp_path) == 1
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("select output from billing.usage") == record(1).output
+    assert told.amounts == {"org_a": ONE}
+
+
 async def test_a_commit_without_an_answer_is_asked_after(
     pool: Pool, journal: Journal, told: Told, tmp_path: Path
 ) -> None:
     """The commit succeeds, its answer is lost: the drain asks, writes nothing twice, and tells the limiter once."""
 
     class AnswerLost(Drain):
-        async def _write(self, tail: Tail, batch: Batch) -> None:
-            await super()._write(tail, batch)
+        async def _write(self, source: Source, batch: Batch) -> None:
+            await super()._write(source, batch)
             raise asyncpg.ConnectionDoesNotExistError("gone")
 
     drain = AnswerLost(pool, journal, host="h", on_drained=told)

@@ -17,8 +17,8 @@ from pathlib import Path
 import uvloop
 
 from calls import WORKER, finished, identity
-from museway_billing.journal import Batch, Journal, Tail
-from museway_billing.journal.drain import Drain
+from museway_billing.journal import Batch, Journal
+from museway_billing.journal.drain import Drain, Source
 from museway_billing.money import NanoUsd
 from museway_platform.database.pool import open_pool
 
@@ -44,9 +44,9 @@ class DrainKilledAt(Drain):
 
     points: KilledAt
 
-    async def _write(self, tail: Tail, batch: Batch) -> None:
+    async def _write(self, source: Source, batch: Batch) -> None:
         self.points.passes("before commit")
-        await super()._write(tail, batch)
+        await super()._write(source, batch)
         self.points.passes("after commit")
 
 
