@@ -104,7 +104,10 @@ class Gateway:
 
     def client(self, secret: str, **options: Any) -> httpx2.Client:
         return httpx2.Client(
-            base_url=self.url, headers={"authorization": f"Bearer {secret}"}, timeout=options.pop("timeout", 60), **options
+            base_url=self.url,
+            headers={"authorization": f"Bearer {secret}"},
+            timeout=options.pop("timeout", 60),
+            **options,
         )
 
     def kill(self) -> None:
@@ -183,9 +186,24 @@ class Gateway:
                 return lines
             time.sleep(0.2)  # tidy: allow sleep: polling a process of another program
 
+    @staticmethod
+    def until(holds: Callable[[], bool], *, within_s: float) -> None:
+        """Wait until it holds. Raises AssertionError where it does not in time."""
+        deadline = time.monotonic() + within_s
+        while not _holds(holds):
+            assert time.monotonic() < deadline, f"not within {within_s} s"
+            time.sleep(0.03)  # tidy: allow sleep: polling a process of another program
+
     def balance(self, secret: str) -> dict[str, Any]:
         body: dict[str, Any] = self.client(secret).get("/v1/balance").json()
         return body
+
+
+def _holds(check: Callable[[], bool]) -> bool:
+    try:
+        return check()
+    except httpx2.HTTPError:
+        return False
 
 
 StartGateway = Callable[..., Gateway]

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from litestar.types import Message, Receive, Scope, Send
 
 from museway_platform.api.errors import ApiError, body_too_large, wrong_content_type
+
+SWALLOWED = 8
+"""A refused body is read to its end up to so many times the limit, for so long."""
+SWALLOW_S = 10.0
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -29,12 +34,13 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 above `limit` bytes (before reading on), 415 for another content type."""
+    """The whole body. Raises ApiError 413 above `limit` bytes, 415 for another content type."""
     content_type = header(scope, b"content-type")
     if content_type is not None and not content_type.lower().startswith(b"application/json"):
         raise wrong_content_type(content_type)
     length = header(scope, b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
+        await _swallow(receive, limit * SWALLOWED)
         raise body_too_large(limit)
     parts: list[bytes] = []
     size = 0
@@ -45,10 +51,23 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         part: bytes = message.get("body", b"")
         size += len(part)
         if size > limit:
+            await _swallow(receive, limit * SWALLOWED)
             raise body_too_large(limit)
         parts.append(part)
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _swallow(receive: Receive, at_most: int) -> None:
+    """Read on without keeping anything: a client that still sends would see a reset and never our answer."""
+    size = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SWALLOW_S):
+            while size < at_most:
+                message: Any = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -> None:

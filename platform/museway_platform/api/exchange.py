@@ -43,6 +43,4 @@ def request_id_of(request: Request[Any, Any, Any]) -> str:
 
 
 def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[bytes]:
-    return Response(
-        shapes.encode(body), status_code=status, media_type="application/json", headers=dict(headers or {})
-    )
+    return Response(shapes.encode(body), status_code=status, media_type="application/json", headers=dict(headers or {}))

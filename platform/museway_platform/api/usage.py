@@ -57,7 +57,9 @@ async def get_usage(request: Request[None, None, Asked]) -> Response[bytes]:
         raise ApiError("invalid_value", "'group_by' of usage can't be 'line_item'; costs can.", param="group_by")
     page = await _page(asked, query)
     buckets = [
-        UsageBucket(start_time=start, end_time=start + page.width, results=[_usage(row) for row in page.rows.get(start, [])])
+        UsageBucket(
+            start_time=start, end_time=start + page.width, results=[_usage(row) for row in page.rows.get(start, [])]
+        )
         for start in page.starts
     ]
     return json_response(UsagePage(data=buckets, has_more=page.next_page is not None, next_page=page.next_page))
@@ -68,7 +70,9 @@ async def get_costs(request: Request[None, None, Asked]) -> Response[bytes]:
     asked = await Asked.of(request)
     page = await _page(asked, _query(request))
     buckets = [
-        CostBucket(start_time=start, end_time=start + page.width, results=[_cost(row) for row in page.rows.get(start, [])])
+        CostBucket(
+            start_time=start, end_time=start + page.width, results=[_cost(row) for row in page.rows.get(start, [])]
+        )
         for start in page.starts
     ]
     return json_response(CostPage(data=buckets, has_more=page.next_page is not None, next_page=page.next_page))
@@ -110,7 +114,9 @@ async def _page(asked: Asked, query: UsageQuery) -> _Page:
         first = max(first, int(query.page) // width * width)
     end = int(time.time()) + 1 if query.end_time is None else query.end_time
     if end <= query.start_time or end - first > width * 100_000:
-        raise ApiError("invalid_value", "'end_time' must be after 'start_time', by at most 100,000 buckets.", param="end_time")
+        raise ApiError(
+            "invalid_value", "'end_time' must be after 'start_time', by at most 100,000 buckets.", param="end_time"
+        )
     whole = range(first, end, width)
     starts = whole[: query.limit]
     next_page = str(whole[query.limit]) if len(whole) > query.limit else None
