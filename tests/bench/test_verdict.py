@@ -58,7 +58,6 @@ def test_what_agrees_is_silent() -> None:
     [
         ({"output": 11}, "13 tokens billed, 12 made"),
         ({"output": 9}, "2 reasoning + 9 output + 0 unbilled, 12 made"),
-        ({"output": 9, "unbilled": 1}, "complete and 1 tokens unbilled"),
         ({"unbilled": None}, "unbilled is unknown though the worker reported 12"),
         ({"measured_input": 11}, "11 + 30 prompt tokens measured, 40 read"),
         ({"measured_input": 11, "measured_cached": 29}, "29 cached tokens measured, 30 cached"),
@@ -109,6 +108,14 @@ def test_what_nobody_saw_may_stay_unknown_but_not_be_billed_beyond_what_was_made
 )
 def test_an_answer_that_differs_from_its_records(changes: dict[str, Any], what: str) -> None:
     assert [d.what for d in compare_delivered([structs.replace(_DELIVERED, **changes)], [_RECORD])] == [what]
+
+
+def test_a_client_that_stayed_pays_for_every_token() -> None:
+    one_unbilled = structs.replace(_RECORD, output=9, unbilled=1)
+    stayed = structs.replace(_DELIVERED, usage=None)
+    whats = [d.what for d in compare_delivered([stayed], [one_unbilled])]
+    assert whats == ["stream: 1 tokens unbilled though the client stayed to the end"]
+    assert compare_delivered([structs.replace(stayed, left=True)], [one_unbilled]) == []
 
 
 def test_a_client_that_left_is_billed_at_least_what_it_got() -> None:

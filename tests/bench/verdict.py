@@ -82,8 +82,6 @@ def _one_call(entry: Entry, record: Record) -> Iterable[str]:
         return
     if record.billed + record.unbilled != entry.completion:
         yield f"{record.reasoning} reasoning + {record.output} output + {record.unbilled} unbilled, {entry.completion} made"
-    if record.state == "complete" and record.phase != "routing" and record.unbilled and entry.finish != "abort":
-        yield f"complete and {record.unbilled} tokens unbilled"
     if (record.measured_input or 0) + (record.measured_cached or 0) != entry.prompt:
         yield f"{record.measured_input} + {record.measured_cached} prompt tokens measured, {entry.prompt} read"
     if (record.measured_cached or 0) != entry.cached:
@@ -112,9 +110,12 @@ def _one_request(one: Delivered, own: Sequence[Record]) -> Iterable[str]:
         yield f"{one.output_events} tokens of output delivered, {output} billed"
     if one.reasoning_events > reasoning:
         yield f"{one.reasoning_events} tokens of reasoning delivered, {reasoning} billed"
-    if one.left or one.museway is None:
-        if not one.left and one.status == 200:
-            yield "the answer tells no cost"
+    if one.left or one.status != 200:
+        return
+    if unbilled := sum(record.unbilled or 0 for record in own):
+        yield f"{unbilled} tokens unbilled though the client stayed to the end"
+    if one.museway is None:
+        yield "the answer tells no cost"
         return
     charged = sum(record.amount_nano_usd - record.credited_nano_usd for record in own)
     if one.museway["cost_nano_usd"] != charged:
