@@ -18,7 +18,7 @@ from museway_engine.modes.instant import instant
 from museway_engine.modes.mode import Batches, Running, Turn
 from museway_engine.modes.thinking import thinking
 from museway_engine.pool.health import Pace
-from museway_engine.pool.pool import QueueLimits, Wish
+from museway_engine.pool.pool import QueueLimits
 from museway_engine.pool.worker import Worker
 from museway_engine.run import ModelInfo, Prepared, WorkerState
 from museway_engine.served import ModelConfig, ServedModel
@@ -111,12 +111,9 @@ class Engine:
         Raises NoWorker, WorkerLost, InvalidForModel.
         """
         served = self._model(completion.model)
-        facts = served.ready_facts
-        lease = await served.pool.acquire(Wish(key=b"", tokens=0, urgent=True))
-        try:
-            return await served.tokenizer(lease.worker).conversation(completion, facts.profile.kwargs)
-        finally:
-            lease.release()
+        kwargs = served.ready_facts.profile.kwargs
+        ids, _ = await served.tokenized(lambda tokenizer: tokenizer.conversation(completion, kwargs))
+        return ids
 
     def models(self) -> list[ModelInfo]:
         """All configured models; `context` is 0 until a worker was seen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from museway_engine.completion import Completion, Message
-from museway_engine.errors import EngineError, NoWorker
+from museway_engine.errors import EngineError, NoWorker, WorkerLost
 from museway_engine.pool.health import Monitor, Pace
 from museway_engine.pool.pool import Pool, QueueLimits
 from museway_engine.pool.worker import Worker
@@ -60,6 +61,24 @@ class ServedModel:
         if self.facts is None:
             raise NoWorker(1.0)
         return self.facts
+
+    async def tokenized(
+        self, ask: Callable[[Tokenizer], Awaitable[_F]], *, key: bytes = b"", prefer: Worker | None = None
+    ) -> tuple[_F, Worker]:
+        """What `prefer`, else the worker that the key prefers, says of `ask`, and which worker said it.
+
+        One that is lost is replaced once. Raises NoWorker, WorkerLost, InvalidForModel.
+        """
+        worker = prefer if prefer is not None and prefer.is_ready else self.pool.choose(key, 0)
+        if worker is None:
+            raise NoWorker(1.0)
+        try:
+            return await ask(self.tokenizer(worker)), worker
+        except WorkerLost:
+            other = self.pool.choose(key, 0, avoid=worker)
+            if other is None:
+                raise
+            return await ask(self.tokenizer(other)), other
 
     def tokenizer(self, worker: Worker) -> Tokenizer:
         return Tokenizer(worker.client, self.config.id, context=self.facts.context if self.facts else _CONTEXT_UNKNOWN)

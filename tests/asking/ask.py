@@ -13,6 +13,7 @@ from doubles.worker_process import FakeWorker
 from museway_engine.completion import Completion, Message, Mode
 from museway_engine.engine import Engine, ModelConfig, Pace, Timing
 from museway_engine.events import AnyEvent, Done, Finish, Output, Reasoning, text
+from museway_engine.pool.affinity import affinity_key, rank
 
 QUICK = Timing(connect_s=2.0, first_byte_s=20.0, idle_s=20.0, exchange_s=10.0, drain_s=2.0)
 _PACE = Pace(look_s=0.05, answer_s=2.0)
@@ -25,9 +26,13 @@ def new_request_id() -> str:
 
 def ask(words: str = "Hello there", **fields: Any) -> Completion:
     """A streaming completion of one user message."""
-    defaults: dict[str, Any] = {"max_tokens": 40, "stream": True}
-    messages = (Message(role="user", content=words),)
-    return Completion(request_id=new_request_id(), model="muse", messages=messages, **{**defaults, **fields})
+    defaults: dict[str, Any] = {
+        "max_tokens": 40,
+        "stream": True,
+        "model": "muse",
+        "messages": (Message(role="user", content=words),),
+    }
+    return Completion(request_id=new_request_id(), **{**defaults, **fields})
 
 
 @asynccontextmanager
@@ -106,3 +111,8 @@ async def run(engine: Engine, completion: Completion, book: Book | None = None, 
 
 def contemplate(**fields: Any) -> Completion:
     return ask("What is six times seven?", mode=Mode.CONTEMPLATING, **fields)
+
+
+def in_rank(engine: Engine, completion: Completion, *, salt: str = "salt") -> list[str]:
+    """The URLs of the workers, the one that this conversation prefers first."""
+    return [worker.url for worker in rank(affinity_key(completion, salt), engine.workers())]

@@ -7,12 +7,11 @@ bounded channel; nothing is yielded inside a task group or a cancel scope (engin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias, TypeVar
 
 from museway_engine.allowance import Allowance, CallSpec
-from museway_engine.errors import NoWorker
 from museway_engine.events import AnyEvent, FinishReason, StopReason
 from museway_engine.modes.bounds import prepare
 from museway_engine.pool.affinity import affinity_key
@@ -67,23 +66,27 @@ class Turn:
         limit = self.completion.deadline_ms
         return None if limit is None else self.began + share * limit / 1000
 
-    def place(self, tokens: int) -> Worker | None:
-        """Choose the worker for a group of calls and keep to it. None where none is ready (then the calls say so)."""
+    def place(self, tokens: int) -> None:
+        """Choose the worker for a group of calls and keep to it; where none is ready, the calls say so."""
         self.pinned = self.served.pool.choose(self.key, tokens)
-        return self.pinned
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Asks the worker that the calls will go to. Raises NoWorker."""
-        worker = self.pinned or self.place(self.prepared.prompt_bound)
-        if worker is None:
-            raise NoWorker(1.0)
-        return self.served.tokenizer(worker)
+    async def ids(self, text: str) -> list[int]:
+        """The ids of a text alone. Raises NoWorker, WorkerLost."""
+        return await self._tokenized(lambda tokenizer: tokenizer.text(text))
 
     async def prompt_ids(self) -> list[int]:
-        """The client's prompt in the instant rendering; `prepared` becomes exact. Raises ContextTooLong, WorkerLost."""
-        ids = await self.tokenizer.conversation(self.completion, self.facts.profile.kwargs)
+        """The client's prompt in the instant rendering; `prepared` becomes exact.
+
+        Raises ContextTooLong, InvalidForModel, NoWorker, WorkerLost.
+        """
+        kwargs = self.facts.profile.kwargs
+        ids = await self._tokenized(lambda tokenizer: tokenizer.conversation(self.completion, kwargs))
         self.recount(len(ids))
+        return ids
+
+    async def _tokenized(self, ask: Callable[[Tokenizer], Awaitable[list[int]]]) -> list[int]:
+        """Asks the worker that the calls will go to; where it is lost, they go where the answer came from."""
+        ids, self.pinned = await self.served.tokenized(ask, key=self.key, prefer=self.pinned)
         return ids
 
     def recount(self, prompt_tokens: int) -> None:

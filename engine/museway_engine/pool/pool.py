@@ -118,9 +118,9 @@ class Pool:
         for entry in kept:
             heapq.heappush(self._waiting, entry)
 
-    def choose(self, key: bytes, tokens: int) -> Worker | None:
-        """The worker that a group of calls should go to together; None where none is ready."""
-        ready = [worker for worker in self.workers if worker.is_ready]
+    def choose(self, key: bytes, tokens: int, *, avoid: Worker | None = None) -> Worker | None:
+        """The worker that a group of calls should go to together; None where none is ready but `avoid`."""
+        ready = [worker for worker in self.workers if worker.is_ready and worker is not avoid]
         return self._prefer(rank(key, ready), tokens) if ready else None
 
     def _place(self, wish: Wish) -> Lease | None:

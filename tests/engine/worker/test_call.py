@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from asking.allowance import Book, Closed
-from asking.ask import ask, opened, run, until
+from asking.ask import ask, in_rank, opened, run, until
 from doubles.worker_process import Behaviour, FakeWorker, Options
 from museway_engine.allowance import AllowanceRefused, Blame, Counts, Outcome
 from museway_engine.completion import Completion
@@ -26,7 +26,6 @@ from museway_engine.errors import (
 )
 from museway_engine.events import UNKNOWN, AnyEvent, Output
 from museway_engine.modes.mode import Batches, Running
-from museway_engine.pool.affinity import affinity_key, rank
 from museway_engine.worker.client import Timing
 
 pytestmark = pytest.mark.anyio
@@ -245,7 +244,7 @@ async def test_lost_before_the_first_token_is_tried_once_elsewhere(behaviour: Be
     if not stream and (behaviour.error_event_after is not None or behaviour.malformed_after is not None):
         return  # those two are of streams
     async with two_workers() as (one, other, engine):
-        first, second = (one, other) if _first_choice(engine) == one.url else (other, one)
+        first, second = (one, other) if in_rank(engine, ask("the same words"))[0] == one.url else (other, one)
         first.script(behaviour)
         book = Book()
         heard = await run(engine, ask("the same words", stream=stream), book)
@@ -255,11 +254,6 @@ async def test_lost_before_the_first_token_is_tried_once_elsewhere(behaviour: Be
         assert (failed.worker, good.worker) == (first.url, second.url)
         assert good.spec.rid == failed.spec.rid[:-1] + "1"
         assert good.end.outcome is Outcome.COMPLETE
-
-
-def _first_choice(engine: Engine) -> str:
-    """Where this conversation goes first."""
-    return rank(affinity_key(ask("the same words"), "salt"), engine.workers())[0].url
 
 
 async def test_lost_everywhere_is_an_error_and_two_records() -> None:

@@ -76,4 +76,4 @@ class Prompts:
         return hmac.new(self._turn.secret, told.encode(), hashlib.sha256).hexdigest()[:NONCE_CHARACTERS]
 
     async def _ids(self, text: str) -> list[int]:
-        return await self._turn.tokenizer.text(text)
+        return await self._turn.ids(text)

@@ -50,6 +50,7 @@ _MEASURES: Final = {
 }
 _NOTHING: Final = {"", "n/a", "na", "none", "unknown", "?", "no short answer"}
 _NAMED: Final = re.compile(r"^[A-Za-z]\w{0,11}\s*=\s*(?=\S)")
+_QUOTES: Final = "\"'“”‘’"
 _WORDS_MAX: Final = 6
 _CHARACTERS_MAX: Final = 512
 _CLOSE: Final = Fraction(1, 1_000_000)
@@ -95,7 +96,7 @@ def canon_answer(answer: str) -> Key | None:
             return document
     cleaned = unicodedata.normalize("NFKC", raw.translate(_SUPERSCRIPTS))
     cleaned = _MARKUP.sub("", cleaned) if not cleaned.startswith("$") else "$" + _MARKUP.sub("", cleaned[1:])
-    plain = _NAMED.sub("", cleaned.strip()).strip("\"'“”‘’").rstrip(" .,;:!?").strip()
+    plain = _NAMED.sub("", cleaned.strip()).lstrip(_QUOTES).rstrip(_QUOTES + " .,;:!?")
     if plain.casefold() in _NOTHING:
         return None
     number = _number(plain)
