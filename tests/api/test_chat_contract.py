@@ -106,12 +106,14 @@ def test_thinking_streams_its_chain_apart(client: httpx2.Client) -> None:
 
 def test_contemplating_shows_its_agents_on_request(client: httpx2.Client, fake_worker: FakeWorker) -> None:
     fake_worker.script(Behaviour(text="It is so. FINAL: 42"), Match(phase="t"))
+    fake_worker.script(Behaviour(tokens=10), Match(phase="s"))
     options = {"mode": "contemplating", "contemplating": {"agents": 4}, "max_tokens": 40}
     quiet = events(client, **options)
     assert all("museway" not in chunk for chunk in quiet[:-1])
     chunks = events(client, **options, museway_progress=True)
-    progress = [chunk["museway"] for chunk in chunks[:-1] if "museway" in chunk]
-    assert {p["agent"] for p in progress if "agent" in p} >= {0, 1}
+    progress = [chunk["museway"]["progress"] for chunk in chunks[:-1] if "museway" in chunk]
+    assert {p["index"] for p in progress if p["type"] == "agent"} == {0, 1, 2, 3}
+    assert [p["phase"] for p in progress if p["type"] == "phase"][-1] == "synthesis"
     agents = chunks[-1]["museway"]["agents"]
     assert {row["phase"] for row in agents} >= {"think", "synthesis"}
     assert chunks[-1]["museway"]["stop_reason"] == "agreement"

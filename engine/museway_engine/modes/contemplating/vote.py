@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-_FINAL: Final = re.compile(r"^[\s>*_#`-]*FINAL[*_` ]*:(.*)$", re.IGNORECASE | re.MULTILINE)
+_FINAL: Final = re.compile(r"(?:^[\s>*_#`-]*(?i:FINAL)|\bFINAL)[*_` ]*:(.*)$", re.MULTILINE)
 _HASHES: Final = re.compile(r"^\s*####\s*(.+)$", re.MULTILINE)
 _BOXED: Final = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _MARKUP: Final = re.compile(r"[*_`$]|\\[()\[\]]|\\(?:text|mathrm)\b|[{}](?=\s|$)")
