@@ -79,7 +79,9 @@ class Journal:
         self._entries: dict[str, _Entry] = {}
         self._appended = asyncio.Event()
         self._closed = False
-        self.pending = Tail(home.path, id=home.id, epoch=home.epoch, durable=lambda: log.durable_sequence)
+        self.pending = Tail(
+            home.path, id=home.id, epoch=home.epoch, durable=lambda: log.durable_sequence, needed=self._oldest_unsettled
+        )
         """The durable records, for the drain."""
 
     @classmethod
@@ -167,6 +169,12 @@ class Journal:
             if entry is not None:
                 entry.durable = durable
         await asyncio.shield(durable)
+
+    def _oldest_unsettled(self) -> int:
+        """The first record whose hold may not have ended: recovery would need it to end the hold."""
+        waiting = (entry.durable for entry in self._entries.values())
+        numbers = (durable.result() for durable in waiting if durable and durable.done() and not durable.exception())
+        return min(numbers, default=self._log.next_sequence)
 
     def _when_durable(self, entry: _Entry | None, durable: asyncio.Future[int]) -> None:
         if durable.cancelled() or durable.exception() is not None:

@@ -4,6 +4,7 @@
 - A slot that was never dispatched makes no record: nothing was sent.
 - A dispatched one becomes an `interrupted` record at the slot's counts; where nothing had been delivered, a record of 0.
 - A slot whose record is in the log is skipped: the log beats the slot.
+- The holds of all these calls end by what their records say, or are released where nothing was sent.
 - What was interrupted is given back where the customer can repeat the request for its answer (an Idempotency-Key, I7), or
   never saw what was made (an agent of a mode). Without either, what was delivered is billed (I1).
 
@@ -14,15 +15,18 @@ recovered the same way. Everything here blocks: run it in a thread.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
+from museway_billing.holds import Recover, Release
 from museway_billing.journal.format import encode_record, make_frame, segment_header, segment_path, segment_paths
 from museway_billing.journal.home import Home, sync_folder
 from museway_billing.journal.slots import SlotImage, SlotState, read_slots
 from museway_billing.journal.tail import Tail, has_hole, last_sequence
 from museway_billing.meter import from_slot
+from museway_billing.money import NanoUsd
 from museway_billing.usage import UsageRecord
 
 SET_ASIDE = "damaged"
@@ -33,15 +37,16 @@ _AFTER_A_HOLE = 1 << 20
 
 
 class Claimed(Struct):
-    """A dead process's journal, ours now. `recovered`: the records made of its open slots; their holds have to be ended.
+    """A dead process's journal, ours now. `recovered`: the records made of its open slots.
 
-    `unsent`: identities' hold ids of calls that were never dispatched: no record, but their holds have to be ended too.
+    `holds`: by hold id, how each hold that was open ends, for a limiter that outlived the process. Ending one again is
+    harmless.
     """
 
     home: Home
     tail: Tail
     recovered: tuple[UsageRecord, ...]
-    unsent: tuple[str, ...]
+    holds: dict[str, Recover | Release]
     damaged: tuple[str, ...]
 
     @property
@@ -85,27 +90,45 @@ def _recover(home: Home, ended: int) -> Claimed:
         damaged = [f"slot {slot.index}" for slot in slots if slot.identity is None]
         segments = segment_paths(home.path)
         damaged += [path.name for first, path in segments if has_hole(first, path)]
-        logged = _logged(home, {slot.identity.record_id for slot in slots if slot.identity is not None})
-        records = [
+        wanted = {slot.identity.record_id for slot in slots if slot.identity is not None}
+        records = {record.id: record for record in _logged(home, wanted)}
+        recovered = [
             _record(slot, ended)
             for slot in slots
-            if slot.state is SlotState.DISPATCHED and slot.identity and slot.identity.record_id not in logged
+            if slot.state is SlotState.DISPATCHED and slot.identity and slot.identity.record_id not in records
         ]
-        unsent = tuple(s.identity.hold_id for s in slots if s.state is SlotState.OPEN and s.identity is not None)
-        _append(home, records)
+        records |= {record.id: record for record in recovered}
+        _append(home, recovered)
     except BaseException:
         home.release()
         raise
     tail = Tail(home.path, id=home.id, epoch=home.epoch)
-    return Claimed(home=home, tail=tail, recovered=tuple(records), unsent=unsent, damaged=tuple(damaged))
+    return Claimed(
+        home=home, tail=tail, recovered=tuple(recovered), holds=_holds(slots, records), damaged=tuple(damaged)
+    )
 
 
-def _logged(home: Home, wanted: set[str]) -> set[str]:
-    """Which of these records are in the log already."""
-    found: set[str] = set()
+def _holds(slots: Iterable[SlotImage], records: Mapping[str, UsageRecord]) -> dict[str, Recover | Release]:
+    """A slot is freed after its hold has ended: so these are the holds that had not, with all their calls."""
+    holds: dict[str, Recover | Release] = {}
+    for slot in slots:
+        if slot.identity is None:
+            continue
+        before = holds.get(slot.identity.hold_id, Release())
+        record = records.get(slot.identity.record_id)
+        if record is not None:
+            used = before.used if isinstance(before, Recover) else 0
+            before = Recover(NanoUsd(used + record.amount_nano_usd - record.credited_nano_usd))
+        holds[slot.identity.hold_id] = before
+    return holds
+
+
+def _logged(home: Home, wanted: set[str]) -> list[UsageRecord]:
+    """Those of these records that are in the log already."""
+    found: list[UsageRecord] = []
     tail = Tail(home.path, id=home.id, epoch=home.epoch)
     while wanted and (records := tail.read(500).records):
-        found |= {record.id for record in records if record.id in wanted}
+        found += [record for record in records if record.id in wanted]
     return found
 
 

@@ -33,11 +33,20 @@ class Batch(Struct, frozen=True):
 
 class Tail:
     """One journal's records, read from its files; nothing is kept in memory. `durable`: read no further than this number.
+    `needed`: keep what has this number or a higher one, though it is drained.
 
     One reader at a time. `read` makes blocking file reads (from the page cache, as a rule): run it in a thread.
     """
 
-    def __init__(self, home: Path, *, id: str, epoch: int, durable: Callable[[], int] | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        home: Path,
+        *,
+        id: str,  # noqa: A002
+        epoch: int,
+        durable: Callable[[], int] | None = None,
+        needed: Callable[[], int] | None = None,
+    ) -> None:
         self.id = id
         self.epoch = epoch
         self.drained_sequence = 0
@@ -46,6 +55,7 @@ class Tail:
         """Segments with records that cannot be read any more: kept and reported, never guessed at."""
         self._home = home
         self._durable = durable
+        self._needed = needed
         self._path: Path | None = None
         self._first = 0
         self._next = 1
@@ -118,6 +128,8 @@ class Tail:
     def drained(self, sequence: int) -> None:
         """Everything up to `sequence` is in PostgreSQL: delete the segments that hold nothing after it, but the last."""
         self.drained_sequence = sequence
+        if self._needed is not None:
+            sequence = min(sequence, self._needed() - 1)
         segments = segment_paths(self._home)
         for (_, path), (following, _) in pairwise(segments):
             if following - 1 <= sequence and path not in self.damaged:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from calls import NOW, WORKER, finished, identity, record
+from museway_billing.holds import Recover, Release
 from museway_billing.journal import Journal, Slot
 from museway_billing.journal.format import SEGMENT_HEADER_BYTES, segment_paths
 from museway_billing.journal.home import Home
 from museway_billing.journal.recovery import SET_ASIDE, Claimed, claim_dead
+from museway_billing.money import NanoUsd
 from museway_billing.timestamp import to_microseconds
 from museway_billing.usage import CallIdentity, State, UsageRecord
 
@@ -74,7 +76,7 @@ def test_one_never_dispatched_makes_no_record_but_its_hold_is_told(tmp_path: Pat
     leave(tmp_path, act)
     claimed = claim(tmp_path)
     assert (records(claimed), claimed.recovered) == ([], ())
-    assert claimed.unsent == (identity(1).hold_id,)
+    assert claimed.holds == {identity(1).hold_id: Release()}
 
 
 def test_one_dispatched_and_unseen_makes_a_record_of_nothing(tmp_path: Path) -> None:
@@ -106,6 +108,28 @@ def test_the_log_beats_the_slot(tmp_path: Path) -> None:
     claimed = claim(tmp_path)
     assert [one.id for one in claimed.recovered] == [record(1).id]
     assert records(claimed) == [record(2), claimed.recovered[0]]
+
+
+def test_a_hold_ends_by_all_the_records_of_its_calls(tmp_path: Path) -> None:
+    """One call of the request is in the log and was drained long ago, one was cut short, one was never sent."""
+
+    async def act(journal: Journal) -> None:
+        slots = [journal.open_slot(identity(number, request=7)) for number in (1, 2, 3)]
+        slots[0].dispatched(WORKER)
+        await journal.append(finished(slots[0].identity))
+        slots[1].dispatched(WORKER)
+        slots[1].update(120, 20, 0, 5)
+        for number in range(10, 200):
+            other = journal.open_slot(identity(number))
+            await journal.append(finished(other.identity))
+            other.free()
+        journal.pending.drained(journal.last_sequence)
+
+    leave(tmp_path, act)
+    claimed = claim(tmp_path)
+    (cut,) = claimed.recovered
+    whole = finished(identity(1, request=7)).amount_nano_usd
+    assert claimed.holds == {identity(1, request=7).hold_id: Recover(NanoUsd(whole + cut.amount_nano_usd))}
 
 
 def test_a_slot_whose_record_was_appended_but_not_marked_is_found_in_the_log(tmp_path: Path) -> None:
