@@ -30,16 +30,18 @@ class BenchProcess:
     ) -> None:
         words = shlex.split(command) if isinstance(command, str) else list(command)
         pinned = ["taskset", "-c", str(core), *words] if shutil.which("taskset") else words
-        self.process = subprocess.Popen(
-            pinned,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if pipe_output else subprocess.DEVNULL,
-            stderr=None if os.environ.get("BENCH_VERBOSE") else subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
+        self._log = folder / "stderr.log"
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                pinned,
+                cwd=folder,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipe_output else subprocess.DEVNULL,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -59,14 +61,17 @@ class BenchProcess:
         if self.process.stdout is not None:
             self.process.stdout.close()
 
+    def ended_early(self) -> RuntimeError:
+        """The error to raise when it was not to end, with the end of what it said."""
+        said = self._log.read_text(errors="replace")[-600:].strip()
+        return RuntimeError(f"{self.process.args!r} ended: {said or 'it said nothing'}")
+
     def wait_port(self, port: int) -> None:
         """Until something listens there. Raises RuntimeError if the command ends before, TimeoutError after 120 s."""
         ends = time.monotonic() + _START_S
         while time.monotonic() < ends:
             if self.process.poll() is not None:
-                raise RuntimeError(
-                    f"{self.process.args!r} ended with {self.process.returncode} (BENCH_VERBOSE=1 shows why)"
-                )
+                raise self.ended_early()
             try:
                 socket.create_connection(("127.0.0.1", port), 0.2).close()
             except OSError:

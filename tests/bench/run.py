@@ -149,6 +149,7 @@ def main() -> None:
         starters.append(gateway(asked.gateway_cmd, asked.gateway_key))
     with tempfile.TemporaryDirectory(prefix="museway-bench-") as name:
         folder = Path(name)
+        folder.chmod(0o755)  # a gateway that embeds PostgreSQL runs it as another user, who must get through
         build(folder)
         worker = Fakeup(folder)
         with worker.process, running(starters, worker.port, folder) as subjects:

@@ -93,7 +93,7 @@ def gateway(command: str | None, key: str | None) -> Starter:
         line = process.process.stdout.readline()
         if not line:
             process.__exit__()
-            raise RuntimeError("`museway up --json` ended without its line (BENCH_VERBOSE=1 shows why)")
+            raise process.ended_early()
         return _ready("gateway", process, port, str(json.loads(line)["key"]))
 
     return start
