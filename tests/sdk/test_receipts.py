@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import rfc8785
 
 from doubles.scripted_server import Scripted, ScriptedServer, answer, refusal
 from museway import InvalidReceiptError, Museway, NotFoundError, ReceiptPendingError, types, verify_receipt
@@ -57,6 +58,12 @@ def test_it_is_true() -> None:
 
 def test_both_sides_sign_the_same_bytes() -> None:
     assert canonical(msgspec.json.decode(msgspec.json.encode(RECEIPT))) == billings_canonical(RECEIPT)
+
+
+def test_keys_are_ordered_by_utf_16() -> None:
+    """Where code points say otherwise."""
+    odd = {"\uffff": 1, "\U00010000": [None, True, {"b": '\x07"\\\u2028', "a": -1}]}
+    assert canonical(odd) == rfc8785.dumps(odd)
 
 
 @pytest.mark.parametrize(

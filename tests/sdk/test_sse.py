@@ -33,7 +33,7 @@ def test_events(body: bytes, events: list[bytes]) -> None:
     assert read(body) == events
 
 
-BODY = "data: é\r\n\r\n: ping\r\rdata: {\ndata: }\n\nevent: x\ndata: [DONE]\r\n\r\n".encode()
+BODY = "data: é\r\n\r\n: ping\r\rdata: {\r\ndata: }\r\n\r\nevent: x\ndata: [DONE]\r\n\r\n".encode()
 
 
 @given(st.lists(st.integers(0, len(BODY)), max_size=8))
