@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from doubles.stub_engine import Recorder, StubEngine
 from museway_engine.runtime.health import health
@@ -99,7 +101,10 @@ def test_it_can_be_started_again_on_the_same_port(stub: StubEngine) -> None:
     asyncio.run(life())
 
 
-def test_exited_tells_of_a_death_and_can_be_cancelled(stub: StubEngine) -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_exited_tells_of_a_death_and_can_be_cancelled(
+    stub: StubEngine, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     async def life() -> int:
         stub.worker.start()
         await stub.worker.wait_ready(Silent())
@@ -112,7 +117,8 @@ def test_exited_tells_of_a_death_and_can_be_cancelled(stub: StubEngine) -> None:
         async with asyncio.timeout(10):
             return await stub.worker.exited()
 
-    assert asyncio.run(life()) == 128 + signal.SIGKILL
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(life()) == 128 + signal.SIGKILL
 
 
 _OWNER = """
