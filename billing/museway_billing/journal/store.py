@@ -32,38 +32,20 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 )
 """Errors after which the same batch may succeed later, unchanged: PostgreSQL is away, full, or chose us as a victim."""
 
-_COLUMNS = {
-    "created": "timestamptz",
-    "id": "text",
-    "request_id": "text",
-    "rid": "text",
-    "hold_id": "text",
-    "organization": "text",
-    "project": "text",
-    "key": "text",
-    "mode": "text",
-    "phase": "text",
-    "agent": "integer",
-    "model": "text",
-    "worker": "text",
-    "input": "bigint",
-    "cached_input": "bigint",
-    "measured_input": "bigint",
-    "measured_cached": "bigint",
-    "reasoning": "bigint",
-    "output": "bigint",
-    "unbilled": "bigint",
-    "state": "text",
-    "price_version": "integer",
-    "lines": "jsonb",
-    "amount_nano_usd": "bigint",
-    "credited_nano_usd": "bigint",
-    "ended": "timestamptz",
-}
-_PLAIN = tuple(name for name in _COLUMNS if name not in {"created", "lines", "ended"})
-_ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_COLUMNS.values(), start=1))
-_INSERT_USAGE = f"""
-insert into billing.usage ({", ".join(_COLUMNS)}) select * from unnest({_ARRAYS})
+# The batch travels as one JSON text: a record costs a quarter of what arrays, one a column, cost this process to encode.
+# Times are integers of microseconds until PostgreSQL makes timestamps of them; below 2^53 that is exact.
+_INSERT_USAGE = """
+insert into billing.usage (created, ended, id, request_id, rid, hold_id, organization, project, key, mode, phase, agent, model,
+    worker, input, cached_input, measured_input, measured_cached, reasoning, output, unbilled, state, price_version, lines,
+    amount_nano_usd, credited_nano_usd)
+select timestamptz 'epoch' + created * interval '1 microsecond', timestamptz 'epoch' + ended * interval '1 microsecond',
+    id, request_id, rid, hold_id, organization, project, key, mode, phase, agent, model,
+    worker, input, cached_input, measured_input, measured_cached, reasoning, output, unbilled, state, price_version, lines,
+    amount_nano_usd, credited_nano_usd
+from json_to_recordset($1::json) as record (created bigint, ended bigint, id text, request_id text, rid text, hold_id text,
+    organization text, project text, key text, mode text, phase text, agent integer, model text, worker text, input bigint,
+    cached_input bigint, measured_input bigint, measured_cached bigint, reasoning bigint, output bigint, unbilled bigint,
+    state text, price_version integer, lines jsonb, amount_nano_usd bigint, credited_nano_usd bigint)
 on conflict (created, id) do nothing returning id
 """
 _KNOWN_REQUESTS = """
@@ -129,11 +111,7 @@ async def insert_usage(connection: Connection, records: Sequence[UsageRecord]) -
         sorted({record.request_id for record in records}),
         to_datetime(min(record.created for record in records)),
     )
-    columns = {name: [getattr(record, name) for record in records] for name in _PLAIN}
-    columns["created"] = [to_datetime(record.created) for record in records]
-    columns["ended"] = [to_datetime(record.ended) for record in records]
-    columns["lines"] = [encode(record.lines).decode() for record in records]
-    rows = await connection.fetch(_INSERT_USAGE, *(columns[name] for name in _COLUMNS))
+    rows = await connection.fetch(_INSERT_USAGE, encode(records).decode())
     new = {row["id"] for row in rows}
     fresh = [record for record in records if record.id in new]
     return Inserted(fresh, {record.request_id for record in fresh} - {row["request_id"] for row in known})

@@ -44,6 +44,11 @@ def account_id(kind: AccountKind, organization: str) -> str:
     return f"{kind}:{organization}"
 
 
+def is_spendable(account: str) -> bool:
+    """Whether what an account holds is part of what its organization may spend: its credit, and what it owes."""
+    return account.startswith((f"{AccountKind.CREDIT}:", f"{AccountKind.RECEIVABLE}:"))
+
+
 def credit_id(organization: str, txn_id: str) -> str:
     """The account of one grant, named after the transfer that made it."""
     return f"{AccountKind.CREDIT}:{organization}:{txn_id}"

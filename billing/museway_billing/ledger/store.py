@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 from msgspec import Struct
+from msgspec.json import encode
 
-from museway_billing.ledger.account import AccountKind, Balance, Credit, GrantKind, account_id, credit_id
+from museway_billing.ledger.account import AccountKind, Balance, Credit, GrantKind, account_id, credit_id, is_spendable
 from museway_billing.ledger.posting import Posting, post_usage
 from museway_billing.ledger.transfer import (
     Transfer,
@@ -20,6 +21,7 @@ from museway_billing.ledger.transfer import (
     TransferPhase,
     TransferRefused,
     check,
+    check_end,
     refuse_difference,
 )
 from museway_billing.money import NanoUsd
@@ -45,7 +47,8 @@ order by id for update
 """
 _INSERT_TRANSFERS = """
 insert into billing.transfer (id, source, kind, organization, debit, credit, amount, phase, pending)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::text[])
+select * from json_to_recordset($1::json) as transfer (id text, source text, kind text, organization text, debit text,
+    credit text, amount bigint, phase text, pending text)
 """
 _MOVE = """
 update billing.account a set debits = a.debits + m.debits, credits = a.credits + m.credits
@@ -84,12 +87,51 @@ select * from unnest($1::text[], $2::text[], $3::bigint[])
 """
 
 
+_SPENDABLE = """
+sum(amount * ((case when credit ~ '^(credit|receivable):' then 1 else 0 end)
+    - (case when debit ~ '^(credit|receivable):' then 1 else 0 end)))::bigint
+"""
+_OPENING = f"""
+select coalesce({_SPENDABLE}, 0)::bigint from billing.transfer
+where organization = $1 and posted < $2 and phase in ('posted', 'post')
+"""
+_STATEMENT = f"""
+with line as (
+    select *, kind in ('usage', 'usage_credit') as daily from billing.transfer
+    where organization = $1 and posted >= $2 and posted < $3 and phase in ('posted', 'post')
+)
+select min(posted) as posted, kind, case when daily then null else source end as source, {_SPENDABLE} as amount
+from line group by daily, kind, case when daily then null else source end,
+    case when daily then date_trunc('day', posted, 'UTC') else posted end
+having {_SPENDABLE} <> 0
+order by posted, kind, source
+"""
+
+
 class MoneyIn(Struct, frozen=True):
     """One posting that is not usage; a limiter applies each (organization, sequence) once."""
 
     organization: str
     sequence: int
     delta: int
+
+
+class StatementLine(Struct, frozen=True, kw_only=True):
+    """`amount` is what it adds to the spendable balance. `source` None: a day's usage; else what it was posted for."""
+
+    posted: datetime
+    kind: TransferKind
+    source: str | None
+    amount: NanoUsd
+
+
+class Statement(Struct, frozen=True, kw_only=True):
+    """`opening` + lines = `closing`: credit less what is owed, as `Balance.posted`."""
+
+    organization: str
+    opening: NanoUsd
+    lines: tuple[StatementLine, ...]
+    closing: NanoUsd
 
 
 async def post_usage_batch(connection: Connection, records: Sequence[UsageRecord], *, batch: str) -> Posting:
@@ -185,17 +227,38 @@ async def money_since(connection: Connection, transaction: int) -> tuple[list[Mo
 
 
 async def record_transfer(connection: Connection, transfer: Transfer) -> bool:
-    """Record one transfer between existing kinds of accounts of its organization. False: this very one is there already.
+    """Record one transfer that is neither usage nor a grant: a payment, a refund, an adjustment, a pending one or its end.
 
-    Does not open the one door: use it for what changes no spendable balance. Raises TransferRefused.
+    What changes the spendable balance passes the one door. False: this very transfer is there already. Raises
+    TransferRefused; asyncpg.CheckViolationError where a credit would fall below 0, asyncpg.UniqueViolationError where a
+    pending transfer has ended another way.
     """
     check(transfer)
     await connection.execute(_LOCK_ORGANIZATION, transfer.organization)
     if await _exists(connection, transfer):
         return False
+    if transfer.pending is not None:
+        check_end(transfer, await _find(connection, transfer.pending))
     await _open(connection, [transfer.organization], [kind for kind in AccountKind if kind is not AccountKind.CREDIT])
     await _record(connection, [transfer])
+    delta = transfer.amount * (is_spendable(transfer.credit) - is_spendable(transfer.debit))
+    if delta and transfer.phase.moves:
+        await _let_in(connection, transfer.organization, delta, transfer.id)
     return True
+
+
+async def statement(connection: Connection, organization: str, *, since: datetime, until: datetime) -> Statement:
+    """What was posted in [since, until), by posting date: usage in one line a day (UTC), everything else one by one."""
+    opening = await connection.fetchval(_OPENING, organization, since)
+    rows = await connection.fetch(_STATEMENT, organization, since, until)
+    lines = [
+        StatementLine(
+            posted=row["posted"], kind=TransferKind(row["kind"]), source=row["source"], amount=NanoUsd(row["amount"])
+        )
+        for row in rows
+    ]
+    closing = opening + sum(line.amount for line in lines)
+    return Statement(organization=organization, opening=NanoUsd(opening), lines=tuple(lines), closing=NanoUsd(closing))
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
@@ -213,10 +276,17 @@ async def _open(
 
 async def _exists(connection: Connection, transfer: Transfer) -> bool:
     check(transfer)
-    row = await connection.fetchrow(_TRANSFER, transfer.id)
+    stored = await _find(connection, transfer.id)
+    if stored is not None:
+        refuse_difference(stored, transfer)
+    return stored is not None
+
+
+async def _find(connection: Connection, id_: str) -> Transfer | None:
+    row = await connection.fetchrow(_TRANSFER, id_)
     if row is None:
-        return False
-    stored = Transfer(
+        return None
+    return Transfer(
         id=row["id"],
         source=row["source"],
         kind=TransferKind(row["kind"]),
@@ -227,16 +297,13 @@ async def _exists(connection: Connection, transfer: Transfer) -> bool:
         phase=TransferPhase(row["phase"]),
         pending=row["pending"],
     )
-    refuse_difference(stored, transfer)
-    return True
 
 
 async def _record(connection: Connection, transfers: Sequence[Transfer]) -> None:
     """Insert transfers and move the balances of their accounts, which are locked."""
     if not transfers:
         return
-    fields = Transfer.__struct_fields__
-    await connection.execute(_INSERT_TRANSFERS, *([getattr(t, field) for t in transfers] for field in fields))
+    await connection.execute(_INSERT_TRANSFERS, encode(transfers).decode())
     moved: dict[str, list[int]] = {}
     for transfer in transfers:
         if transfer.phase.moves:

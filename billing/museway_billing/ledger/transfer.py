@@ -31,6 +31,10 @@ class TransferPhase(StrEnum):
     VOID = "void"
 
     @property
+    def ends_pending(self) -> bool:
+        return self in (TransferPhase.POST, TransferPhase.VOID)
+
+    @property
     def moves(self) -> bool:
         """Whether a transfer in this phase changes balances."""
         return self in (TransferPhase.POSTED, TransferPhase.POST)
@@ -74,5 +78,16 @@ def check(transfer: Transfer) -> None:
         raise TransferRefused(transfer.id, "amount", "is not above 0")
     if transfer.debit == transfer.credit:
         raise TransferRefused(transfer.id, "debit", "is the account that is credited")
-    if (transfer.pending is not None) != (transfer.phase in (TransferPhase.POST, TransferPhase.VOID)):
+    if (transfer.pending is not None) != transfer.phase.ends_pending:
         raise TransferRefused(transfer.id, "pending", f"does not go with {transfer.phase}")
+
+
+def check_end(transfer: Transfer, pending: Transfer | None) -> None:
+    """Raises TransferRefused where `transfer` cannot post or void `pending` (None: there is no such transfer)."""
+    if pending is None or pending.phase is not TransferPhase.PENDING:
+        raise TransferRefused(transfer.id, "pending", f"{transfer.pending} is no pending transfer")
+    for field in ("organization", "debit", "credit"):
+        if getattr(transfer, field) != getattr(pending, field):
+            raise TransferRefused(transfer.id, field, f"is not that of {pending.id}")
+    if transfer.amount > pending.amount:
+        raise TransferRefused(transfer.id, "amount", f"is above that of {pending.id}")

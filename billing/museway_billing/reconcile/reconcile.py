@@ -19,6 +19,7 @@ from museway_billing.reconcile.store import (
     organizations,
     period_sums,
 )
+from museway_billing.usage import State
 
 PAGE_RECORDS = 1000
 DIFFERENCES_MAX = 1000
@@ -48,9 +49,10 @@ async def reconcile(connection: Connection, *, journals: Path | None = None) -> 
     findings = _Findings()
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         book = await load(connection)
-        records = 0
+        records = unknown = 0
         async for record in all_records(connection, PAGE_RECORDS):
             records += 1
+            unknown += record.state is State.UNKNOWN
             findings.add(check_record(record, book))
         sums: list[Sums] = []
         for organization in await organizations(connection):
@@ -75,6 +77,7 @@ async def reconcile(connection: Connection, *, journals: Path | None = None) -> 
         differences=tuple(findings.shown),
         more=findings.more,
         journals=tuple(left),
+        unknown=unknown,
     )
 
 

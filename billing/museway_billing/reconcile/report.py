@@ -75,3 +75,5 @@ class Report(Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...]
     more: int
     journals: tuple[JournalLeft, ...]
+    unknown: int = 0
+    """Records whose counts are not known: shown, not charged for what is unknown, the customer's after 24 h (I8)."""

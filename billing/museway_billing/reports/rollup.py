@@ -31,25 +31,22 @@ class Rollup(NamedTuple):
     credited: int = 0
     requests: int = 0
 
-    def plus(self, other: Rollup) -> Rollup:
-        return Rollup(*(a + b for a, b in zip(self, other, strict=True)))
-
 
 def roll_up(records: Iterable[UsageRecord], new_requests: Iterable[str]) -> list[tuple[RollupKey, Rollup]]:
     """What a batch adds, in key order. A request is counted once, at its first record."""
     uncounted = set(new_requests)
-    sums: dict[RollupKey, Rollup] = {}
-
-    def add(record: UsageRecord, token_class: str, part: Rollup) -> None:
-        hour = record.created - record.created % _HOUR
-        key = RollupKey(record.organization, hour, record.project, record.key, record.mode, record.model, token_class)
-        sums[key] = sums.get(key, Rollup()).plus(part)
-
+    sums: dict[tuple[str | int, ...], list[int]] = {}
     for record in records:
+        hour = record.created - record.created % _HOUR
+        place = (record.organization, hour, record.project, record.key, record.mode, record.model)
         for line in record.lines:
-            add(record, line.token_class, Rollup(tokens=line.tokens, amount=line.amount_nano_usd))
+            part = sums.setdefault((*place, line.token_class.value), [0, 0, 0, 0])
+            part[0] += line.tokens
+            part[1] += line.amount_nano_usd
         first = record.request_id in uncounted
-        uncounted.discard(record.request_id)
         if first or record.credited_nano_usd:
-            add(record, REQUEST_CLASS, Rollup(credited=record.credited_nano_usd, requests=int(first)))
-    return sorted(sums.items())
+            part = sums.setdefault((*place, REQUEST_CLASS), [0, 0, 0, 0])
+            part[2] += record.credited_nano_usd
+            part[3] += first
+            uncounted.discard(record.request_id)
+    return sorted((RollupKey._make(key), Rollup._make(part)) for key, part in sums.items())

@@ -11,7 +11,15 @@ from msgspec import Struct
 
 from calls import NOW, record
 from museway_billing.journal.store import insert_usage
-from museway_billing.ledger import AccountKind, GrantKind, Transfer, TransferKind, TransferRefused, account_id
+from museway_billing.ledger import (
+    AccountKind,
+    GrantKind,
+    Transfer,
+    TransferKind,
+    TransferPhase,
+    TransferRefused,
+    account_id,
+)
 from museway_billing.ledger.store import (
     MONEY_CHANNEL,
     Connection,
@@ -23,6 +31,7 @@ from museway_billing.ledger.store import (
     money_since,
     post_usage_batch,
     record_transfer,
+    statement,
 )
 from museway_billing.money import NanoUsd
 from museway_billing.usage import UsageRecord
@@ -244,3 +253,77 @@ async def test_the_database_itself_refuses_credit_below_zero(pool: Pool) -> None
         with pytest.raises(asyncpg.CheckViolationError):
             async with connection.transaction():
                 await record_transfer(connection, too_much)
+
+
+def payment(amount: int, txn: str, phase: TransferPhase = TransferPhase.POSTED, pending: str | None = None) -> Transfer:
+    return Transfer(
+        id=txn,
+        source="inv_1",
+        kind=TransferKind.PAYMENT,
+        organization="org_a",
+        debit="clearing:org_a",
+        credit="receivable:org_a",
+        amount=NanoUsd(amount),
+        phase=phase,
+        pending=pending,
+    )
+
+
+async def paid(connection: Connection, transfer: Transfer) -> bool:
+    async with connection.transaction():
+        return await record_transfer(connection, transfer)
+
+
+async def test_a_payment_passes_the_door_once(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await post(connection, record(1))
+        assert await paid(connection, payment(ONE, "txn_1")) is True
+        assert await paid(connection, payment(ONE, "txn_1")) is False
+        assert (await balance(connection, "org_a")).posted == 0
+        rows, _ = await money_since(connection, 0)
+        assert rows == [MoneyIn("org_a", 1, ONE)]
+
+
+async def test_a_pending_payment_moves_nothing_until_it_is_posted(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await post(connection, record(1))
+        await paid(connection, payment(ONE, "txn_1", TransferPhase.PENDING))
+        assert (await balance(connection, "org_a")).posted == -ONE
+        assert await money_since(connection, 0) == ([], (await money_since(connection, 0))[1])
+        with pytest.raises(TransferRefused) as refused:
+            await paid(connection, payment(ONE + 1, "txn_2", TransferPhase.POST, "txn_1"))
+        assert refused.value.field == "amount"
+        await paid(connection, payment(ONE - 1, "txn_2", TransferPhase.POST, "txn_1"))
+        assert (await balance(connection, "org_a")).posted == -1
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await paid(connection, payment(ONE, "txn_3", TransferPhase.VOID, "txn_1"))
+        with pytest.raises(TransferRefused, match="pending"):
+            await paid(connection, payment(ONE, "txn_4", TransferPhase.VOID, "txn_2"))
+
+
+async def test_a_voided_payment_never_happened(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await post(connection, record(1))
+        await paid(connection, payment(ONE, "txn_1", TransferPhase.PENDING))
+        await paid(connection, payment(ONE, "txn_2", TransferPhase.VOID, "txn_1"))
+        assert (await balance(connection, "org_a")).posted == -ONE
+
+
+async def test_a_statement_leads_from_balance_to_balance(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await give(connection, 2 * ONE, "txn_1")
+        start = await connection.fetchval("select now()")
+        await post(connection, record(1), record(2), record(3))
+        await post(connection, record(4, credit=True))
+        await paid(connection, payment(ONE, "txn_2"))
+        end = start + timedelta(days=1)
+        told = await statement(connection, "org_a", since=start, until=end)
+        assert (told.opening, told.closing) == (2 * ONE, (await balance(connection, "org_a")).posted)
+        by_kind: dict[str, int] = {}
+        for line in told.lines:
+            by_kind[line.kind] = by_kind.get(line.kind, 0) + line.amount
+        assert by_kind == {"usage": -4 * ONE, "usage_credit": ONE, "payment": ONE}
+        assert [line.source for line in told.lines if line.kind is TransferKind.PAYMENT] == ["inv_1"]
+        before = await statement(connection, "org_a", since=start - timedelta(days=1), until=start)
+        assert (before.opening, before.closing) == (0, told.opening)
+        assert [(line.kind, line.amount) for line in before.lines] == [(TransferKind.GRANT, 2 * ONE)]

@@ -106,7 +106,7 @@ def test_rolling_up_in_parts_is_rolling_up_at_once() -> None:
     parts = dict(roll_up(records[:2], requests))
     seen = {one.request_id for one in records[:2]}
     for key, part in roll_up(records[2:], requests - seen):
-        parts[key] = parts.get(key, Rollup()).plus(part)
+        parts[key] = Rollup._make(a + b for a, b in zip(parts.get(key, Rollup()), part, strict=True))
     assert parts == whole
     assert list(whole) == sorted(whole)
 
