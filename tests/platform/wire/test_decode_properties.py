@@ -22,7 +22,11 @@ BODY: dict[str, Any] = {
     "messages": [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": [{"type": "text", "text": "é \U0001f600 \u2028"}]},
-        {"role": "assistant", "content": None, "tool_calls": []},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
     ],
     "tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": [1, {"b": None}]}}}],
     "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$defs": {}}}},
@@ -38,6 +42,10 @@ def outcome(body: bytes) -> ChatCall | BadRequest | UnknownModel:
         return decode_chat(body, request_id="req_1", names=NAMES)
     except (BadRequest, UnknownModel) as refusal:
         return refusal
+
+
+def test_the_body_to_be_changed_is_valid() -> None:
+    assert isinstance(outcome(json.dumps(BODY).encode()), ChatCall)
 
 
 @settings(max_examples=300)
