@@ -45,6 +45,8 @@ class _DuplicateKey(Exception):
 
 
 def _unique(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) == len(pairs):
+        return
     keys: set[str] = set()
     for key, _ in pairs:
         if key in keys:

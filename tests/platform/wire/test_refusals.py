@@ -212,3 +212,10 @@ def test_numbers_without_end() -> None:
 def test_messages_never_echo_without_end() -> None:
     for body in (b'{"%b":1}' % (b"x" * 100_000), b'{"mode":"%b"}' % (b"x" * 100_000)):
         assert len(refused(body).message) < 400
+
+
+def test_many_keys_are_searched_in_one_pass() -> None:
+    """Quadratic work on what a stranger sends would be a way to stop the process."""
+    keys = b",".join(b'"k%d":1' % number for number in range(200_000))
+    body = b'{"model":"muse","messages":[{"role":"user","content":"x"}],"logit_bias":{%b,"k199999":2}}' % keys
+    assert refused(body).param == "k199999"
