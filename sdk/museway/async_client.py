@@ -9,7 +9,7 @@ from museway import _operations, types
 from museway._call import Answer, Call
 from museway._exchange import Attempt, ask, exchange, read
 from museway._settings import make_attempt, make_settings
-from museway.options import CallOptions, Options, Prompt, chat_request
+from museway.options import DEFAULT_MODEL, CallOptions, Options, Prompt, chat_request
 from museway.queries import CostQuery, UsageQuery
 from museway.receipts import Receipt, fetch_receipt
 from museway.reply import Reply, reply_of
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class AsyncMuseway:
     """A client of one server with one key, for one event loop. Close it, or use it as an async context manager.
 
-    `api_key` and `base_url` default to `MUSEWAY_API_KEY` and `MUSEWAY_BASE_URL`. `timeout_s` is how long the server may be
+    `api_key` and `base_url` default to `MUSEWAY_API_KEY` and `MUSEWAY_BASE_URL`; `model` is asked where a call
+    names none. `timeout_s` is how long the server may be
     silent. Proxies come from the environment (`HTTPS_PROXY`, …) or `proxy`. An own `http_client` brings its own time-outs
     for connecting, certificates and proxies; it is not closed here.
     """
@@ -33,6 +34,7 @@ class AsyncMuseway:
         api_key: str | None = None,
         *,
         base_url: str | None = None,
+        model: str = DEFAULT_MODEL,
         timeout_s: float = 600,
         connect_timeout_s: float = 5,
         max_retries: int = 2,
@@ -52,6 +54,7 @@ class AsyncMuseway:
             proxy=proxy,
         )
         self._transport = AsyncTransport(self._settings, http_client)
+        self._model = model
         self._receipt_keys: types.ReceiptKeys | None = None
 
     async def __aenter__(self) -> Self:
@@ -71,23 +74,23 @@ class AsyncMuseway:
 
     async def generate(self, prompt: Prompt, **options: Unpack[Options]) -> Reply:
         """The whole answer to a text or a conversation. Raises StatusError, ConnectionError, TimeoutError."""
-        call = _operations.create_chat_completion(chat_request(prompt, options))
+        call = _operations.create_chat_completion(chat_request(prompt, options, model=self._model))
         answered = await self._transport.run(exchange(call, self._attempt(options)))
         return reply_of(read(call, answered), answered.head.headers)
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncStream:
         """The answer as it is made: enter it with `async with` and iterate its events."""
-        call = _operations.create_chat_completion(chat_request(prompt, options, stream=True))
+        call = _operations.create_chat_completion(chat_request(prompt, options, model=self._model, stream=True))
         return AsyncStream(self._transport, exchange(call, self._attempt(options, stream=True)))
 
     async def quote(self, prompt: Prompt, **options: Unpack[Options]) -> dict[str, types.CostRange]:
         """What it would cost, by mode: least, likely, worst, in nano-USD. Nothing is run."""
-        call = _operations.create_quote(chat_request(prompt, options))
+        call = _operations.create_quote(chat_request(prompt, options, model=self._model))
         return await self._transport.run(ask(call, self._attempt(options)))
 
     async def tokenize(self, prompt: Prompt, **options: Unpack[Options]) -> types.Tokenized:
         """The tokens of the prompt as it would be billed."""
-        call = _operations.tokenize(chat_request(prompt, options))
+        call = _operations.tokenize(chat_request(prompt, options, model=self._model))
         return await self._transport.run(ask(call, self._attempt(options)))
 
     async def models(self) -> list[types.Model]:

@@ -9,7 +9,7 @@ from museway import _operations, types
 from museway._call import Answer, Call
 from museway._exchange import Attempt, ask, exchange, read
 from museway._settings import make_attempt, make_settings
-from museway.options import CallOptions, Options, Prompt, chat_request
+from museway.options import DEFAULT_MODEL, CallOptions, Options, Prompt, chat_request
 from museway.queries import CostQuery, UsageQuery
 from museway.receipts import Receipt, fetch_receipt
 from museway.reply import Reply, reply_of
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Museway:
     """A client of one server with one key. Safe to share between threads; close it, or use it as a context manager.
 
-    `api_key` and `base_url` default to `MUSEWAY_API_KEY` and `MUSEWAY_BASE_URL`. `timeout_s` is how long the server may be
+    `api_key` and `base_url` default to `MUSEWAY_API_KEY` and `MUSEWAY_BASE_URL`; `model` is asked where a call
+    names none. `timeout_s` is how long the server may be
     silent. Proxies come from the environment (`HTTPS_PROXY`, …) or `proxy`. An own `http_client` brings its own time-outs
     for connecting, certificates and proxies; it is not closed here.
     """
@@ -33,6 +34,7 @@ class Museway:
         api_key: str | None = None,
         *,
         base_url: str | None = None,
+        model: str = DEFAULT_MODEL,
         timeout_s: float = 600,
         connect_timeout_s: float = 5,
         max_retries: int = 2,
@@ -52,6 +54,7 @@ class Museway:
             proxy=proxy,
         )
         self._transport = Transport(self._settings, http_client)
+        self._model = model
         self._receipt_keys: types.ReceiptKeys | None = None
 
     def __enter__(self) -> Self:
@@ -69,23 +72,23 @@ class Museway:
 
     def generate(self, prompt: Prompt, **options: Unpack[Options]) -> Reply:
         """The whole answer to a text or a conversation. Raises StatusError, ConnectionError, TimeoutError."""
-        call = _operations.create_chat_completion(chat_request(prompt, options))
+        call = _operations.create_chat_completion(chat_request(prompt, options, model=self._model))
         answered = self._transport.run(exchange(call, self._attempt(options)))
         return reply_of(read(call, answered), answered.head.headers)
 
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:
         """The answer as it is made: enter it with `with` and iterate its events."""
-        call = _operations.create_chat_completion(chat_request(prompt, options, stream=True))
+        call = _operations.create_chat_completion(chat_request(prompt, options, model=self._model, stream=True))
         return Stream(self._transport, exchange(call, self._attempt(options, stream=True)))
 
     def quote(self, prompt: Prompt, **options: Unpack[Options]) -> dict[str, types.CostRange]:
         """What it would cost, by mode: least, likely, worst, in nano-USD. Nothing is run."""
-        call = _operations.create_quote(chat_request(prompt, options))
+        call = _operations.create_quote(chat_request(prompt, options, model=self._model))
         return self._transport.run(ask(call, self._attempt(options)))
 
     def tokenize(self, prompt: Prompt, **options: Unpack[Options]) -> types.Tokenized:
         """The tokens of the prompt as it would be billed."""
-        call = _operations.tokenize(chat_request(prompt, options))
+        call = _operations.tokenize(chat_request(prompt, options, model=self._model))
         return self._transport.run(ask(call, self._attempt(options)))
 
     def models(self) -> list[types.Model]:

@@ -11,6 +11,7 @@ Prompt = str | Sequence[types.Message | Mapping[str, Any]]
 """A user's text, or a conversation: messages as types or as plain dictionaries."""
 
 DEFAULT_MODEL: Final = "muse"
+"""What a server serves unless it is told otherwise."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -67,8 +68,8 @@ _CONTEMPLATING: Final = ("agents", "rounds", "agent_max_tokens", "economy", "com
 _RENAMED: Final = {"effort": "reasoning_effort", "max_tokens": "max_completion_tokens", "cache_key": "prompt_cache_key"}
 
 
-def chat_request(prompt: Prompt, options: Options, *, stream: bool = False) -> types.ChatRequest:
-    """Values are sent as they are: the server checks them and names what it refuses.
+def chat_request(prompt: Prompt, options: Options, *, model: str, stream: bool = False) -> types.ChatRequest:
+    """Values are sent as they are: the server checks them and names what it refuses. `model` is for want of an option.
 
     Raises TypeError for an option that does not exist.
     """
@@ -88,5 +89,4 @@ def chat_request(prompt: Prompt, options: Options, *, stream: bool = False) -> t
         fields["contemplating"] = types.ContemplatingOptions(**contemplating)
     if stream:
         fields |= {"stream": True, "stream_options": types.StreamOptions(include_usage=True), "museway_progress": True}
-    model = fields.pop("model", DEFAULT_MODEL)
-    return types.ChatRequest(model=model, messages=cast("list[types.Message]", messages), **fields)
+    return types.ChatRequest(model=fields.pop("model", model), messages=cast("list[types.Message]", messages), **fields)

@@ -158,6 +158,12 @@ def test_every_option(server: ScriptedServer, client: Museway) -> None:
     }
 
 
+def test_a_model_of_the_client(server: ScriptedServer) -> None:
+    with Museway("mw_k", base_url=server.url, model="other") as client:
+        assert sent(server, client, "x")["model"] == "other"
+        assert sent(server, client, "x", model="third")["model"] == "third"
+
+
 def test_zero_and_false_are_sent(server: ScriptedServer, client: Museway) -> None:
     body = sent(server, client, "x", temperature=0, parallel_tool_calls=False, rounds=0, max_cost_nano_usd=0)
     assert body["temperature"] == 0

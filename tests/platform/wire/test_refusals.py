@@ -148,6 +148,21 @@ def test_a_conflict_names_both() -> None:
     assert "'instant'" in error.message and "'muse-thinking'" in error.message
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"mode": "pro"}, "'auto', 'contemplating', 'instant', 'thinking'"),
+        ({"messages": [{"role": "bot", "content": "x"}]}, "'assistant', 'developer', 'system', 'tool', 'user'"),
+        ({"tool_choice": "any"}, "'auto', 'none', 'required'"),
+        ({"response_format": {"type": "xml"}}, "'json_object', 'json_schema', 'text'"),
+        ({"tools": [{"type": "custom"}]}, "'function'"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_right_ones(fields: dict[str, Any], words: str) -> None:
+    error = refused(json.dumps({"model": "muse", "messages": HELLO, **fields}).encode())
+    assert error.message.endswith(f"is not one of {words}.")
+
+
 def test_a_near_miss_gets_a_hint() -> None:
     error = refused(b'{"max_token": 1}')
     assert error.message == "Unknown parameter: 'max_token'. Did you mean 'max_tokens'?"
