@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 class Museway:
     """A client of one server with one key. Safe to share between threads; close it, or use it as a context manager.
 
-    `api_key` and `base_url` default to `MUSEWAY_API_KEY` and `MUSEWAY_BASE_URL`; `model` is asked where a call
-    names none. `timeout_s` is how long the server may be
-    silent. Proxies come from the environment (`HTTPS_PROXY`, …) or `proxy`. An own `http_client` brings its own time-outs
-    for connecting, certificates and proxies; it is not closed here.
+    `api_key` and `base_url` default to `MUSEWAY_API_KEY` and `MUSEWAY_BASE_URL`; `model` is asked where a call names none.
+    `timeout_s` is how long the server may be silent. Proxies come from the environment (`HTTPS_PROXY`, …) or `proxy`. An
+    own `http_client` brings its own certificates and proxies; it is not closed here.
     """
 
     def __init__(
