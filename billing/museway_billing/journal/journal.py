@@ -13,7 +13,7 @@ from museway_billing.journal.errors import JournalClosed, JournalFull
 from museway_billing.journal.format import encode_record
 from museway_billing.journal.home import Home
 from museway_billing.journal.log import Log
-from museway_billing.journal.slots import SlotFile, SlotState
+from museway_billing.journal.slots import SlotFile, SlotState, encode_identity
 from museway_billing.journal.tail import Tail
 from museway_billing.usage import CallIdentity, UsageRecord
 
@@ -140,10 +140,11 @@ class Journal:
             raise JournalClosed
         if not self._free:
             raise JournalFull(f"all {self._slots.count} slots are taken")
+        data = encode_identity(identity)
         self._log.reserve()
         index = self._free.pop()
+        self._slots.begin(index, data)
         slot = Slot(self, self._slots, index, identity)
-        self._slots.begin(index, identity)
         self._entries[identity.record_id] = _Entry(slot)
         return slot
 
@@ -193,15 +194,19 @@ class Journal:
         never on the way of a request."""
         if any(entry.slot.identity.request_id == request_id for entry in self._entries.values()):
             return True
-        return await asyncio.to_thread(self._is_pending, request_id, self.pending.drained_sequence)
+        return await asyncio.to_thread(self._is_pending, request_id)
 
-    def _is_pending(self, request_id: str, drained: int) -> bool:
-        tail = Tail(self._home.path, id=self.id, epoch=self.epoch, durable=lambda: self._log.durable_sequence)
-        tail.seek(drained)
-        while records := tail.read(500).records:
-            if any(record.request_id == request_id for record in records):
-                return True
-        return False
+    def _is_pending(self, request_id: str) -> bool:
+        while True:
+            tail = Tail(self._home.path, id=self.id, epoch=self.epoch, durable=lambda: self._log.durable_sequence)
+            tail.seek(self.pending.drained_sequence)
+            try:
+                while records := tail.read(500).records:
+                    if any(record.request_id == request_id for record in records):
+                        return True
+            except FileNotFoundError:
+                continue  # the drain was faster: look again from where it is now
+            return False
 
     async def close(self) -> None:
         """Make what is queued durable and let go of the folder. It is removed if it holds nothing that is not drained;

@@ -50,6 +50,13 @@ _encode = Encoder().encode
 _decode = Decoder(CallIdentity).decode
 
 
+def encode_identity(identity: CallIdentity) -> bytes:
+    """What `SlotFile.begin` writes. Asserts that it fits: every part has a bound of ours, a model's name the operator's."""
+    data = _encode(identity)
+    assert len(data) <= IDENTITY_BYTES_MAX, f"{len(data)} bytes of identity: is the model's name that long?"
+    return data
+
+
 class SlotState(IntEnum):
     FREE = 0
     OPEN = 1
@@ -92,10 +99,8 @@ class SlotFile:
         self._generations = [0] * count
         self._sequences = [0] * count
 
-    def begin(self, index: int, identity: CallIdentity) -> None:
-        """Write the identity, then open the slot: in that order, so that an open slot has an identity."""
-        data = _encode(identity)
-        assert len(data) <= IDENTITY_BYTES_MAX, len(data)
+    def begin(self, index: int, data: bytes) -> None:
+        """Write the identity (`encode_identity`), then open the slot: in that order, so that an open slot has one."""
         generation = self._generations[index] = self._generations[index] + 1
         at = HEADER_BYTES + index * SLOT_BYTES + _IDENTITY_AT
         crc = crc32(data, crc32(_GENERATION.pack(generation)))

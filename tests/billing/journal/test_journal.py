@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from calls import WORKER, finished, identity, record
 from museway_billing.journal import Journal, JournalBroken, JournalClosed, JournalFull, Slot
@@ -102,6 +103,14 @@ async def test_all_slots_taken_is_refused_at_the_door(journal: Journal) -> None:
         journal.open_slot(identity(9))
     slots[0].free()
     journal.open_slot(identity(9))
+
+
+async def test_an_identity_that_does_not_fit_takes_no_room(journal: Journal) -> None:
+    for _ in range(20):
+        with pytest.raises(AssertionError, match="model's name"):
+            journal.open_slot(structs.replace(identity(1), model="m" * 600))
+    slots = [journal.open_slot(identity(number)) for number in range(8)]
+    assert journal.open_slots == len(slots)
 
 
 async def test_a_full_disk_is_refused_at_the_door_and_whoever_is_inside_can_finish(tmp_path: Path) -> None:

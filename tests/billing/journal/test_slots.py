@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from calls import WORKER, identity
 from museway_billing.journal.format import JournalDamaged
-from museway_billing.journal.slots import HEADER_BYTES, SLOT_BYTES, SlotFile, SlotImage, SlotState, read_slots
+from museway_billing.journal.slots import (
+    HEADER_BYTES,
+    SLOT_BYTES,
+    SlotFile,
+    SlotImage,
+    SlotState,
+    encode_identity,
+    read_slots,
+)
 
 COUNTS = st.integers(-1, (1 << 62))
 
@@ -28,7 +36,7 @@ def only(path: Path) -> SlotImage:
 
 def test_what_is_written_is_read(path: Path) -> None:
     file = SlotFile(path, 4)
-    file.begin(2, identity(1))
+    file.begin(2, encode_identity(identity(1)))
     opened = only(path)
     assert (opened.index, opened.identity, opened.state) == (2, identity(1), SlotState.OPEN)
     assert (opened.worker, opened.prompt, opened.cached, opened.reasoning, opened.output) == (None, -1, -1, 0, 0)
@@ -43,11 +51,11 @@ def test_what_is_written_is_read(path: Path) -> None:
 
 def test_a_slot_used_again_remembers_nothing(path: Path) -> None:
     file = SlotFile(path, 1)
-    file.begin(0, identity(1))
+    file.begin(0, encode_identity(identity(1)))
     file.name_worker(0, WORKER)
     file.write(0, SlotState.DISPATCHED, 1, 1, 1, 1)
     file.write(0, SlotState.FREE, 0, 0, 0, 0)
-    file.begin(0, identity(2))
+    file.begin(0, encode_identity(identity(2)))
     image = only(path)
     assert image.identity == identity(2)
     assert (image.state, image.worker, image.output) == (SlotState.OPEN, None, 0)
@@ -55,14 +63,14 @@ def test_a_slot_used_again_remembers_nothing(path: Path) -> None:
 
 def test_a_worker_with_a_long_name_is_cut_not_lost(path: Path) -> None:
     file = SlotFile(path, 1)
-    file.begin(0, identity(1))
+    file.begin(0, encode_identity(identity(1)))
     file.name_worker(0, "http://" + "w" * 300)
     assert (only(path).worker or "").startswith("http://www")
 
 
 def test_any_damage_gives_the_last_state_or_the_one_before_or_says_so(path: Path) -> None:
     file = SlotFile(path, 1)
-    file.begin(0, identity(1))
+    file.begin(0, encode_identity(identity(1)))
     file.name_worker(0, WORKER)
     file.write(0, SlotState.DISPATCHED, 120, 20, 0, 1)
     before = only(path)
@@ -86,7 +94,7 @@ def test_a_write_that_was_cut_short_leaves_the_one_before(
 ) -> None:
     path = tmp_path_factory.mktemp("slots") / "slots"
     file = SlotFile(path, 1)
-    file.begin(0, identity(1))
+    file.begin(0, encode_identity(identity(1)))
     before = b""
     for step in steps:
         before = path.read_bytes()
