@@ -94,7 +94,8 @@ class CallMeter(Protocol):
     async def close(self, outcome: Outcome, counts: Counts | None, blame: Blame = Blame.NONE) -> None:
         """The call is over; `counts` is the worker's last word, None if it never gave one. Durable when it returns.
 
-        Must be awaited exactly once per opened call, also under cancellation (shielded by the caller).
+        Must be awaited exactly once per opened call. All that it does has happened when it first suspends; a cancellation
+        after that only ends the wait for durability.
         """
         ...
 

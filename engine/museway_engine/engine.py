@@ -87,12 +87,6 @@ class Engine:
         (as `Allowance.open` raised it); after it: WorkerLost(delivered=True). Affinity is by conversation within
         `affinity_salt`; `cache_salt` (pool/isolation.py) separates the tenants' prefixes at the workers.
         """
-        return self._run(prepared, allowance, cache_salt, affinity_salt)
-
-    @asynccontextmanager
-    async def _run(
-        self, prepared: Prepared, allowance: Allowance, cache_salt: str, affinity_salt: str
-    ) -> AsyncGenerator[Batches]:
         served = self._model(prepared.completion.model)
         turn = Turn(
             served,
@@ -102,8 +96,7 @@ class Engine:
             cache_salt=cache_salt,
             affinity_salt=affinity_salt,
         )
-        async with _mode(turn) as batches:
-            yield batches if prepared.mode is not Mode.AUTO else _chosen_first(prepared, batches)
+        return _mode(turn) if prepared.mode is not Mode.AUTO else _telling_choice(turn)
 
     async def tokenize(self, completion: Completion) -> list[int]:
         """The ids of the client's prompt in the instant rendering (what /v1/tokenize counts).
@@ -163,6 +156,12 @@ def _mode(turn: Turn) -> Running:
             return contemplating(turn)
         case _:
             return instant(turn)
+
+
+@asynccontextmanager
+async def _telling_choice(turn: Turn) -> AsyncGenerator[Batches]:
+    async with _mode(turn) as batches:
+        yield _chosen_first(turn.prepared, batches)
 
 
 async def _chosen_first(prepared: Prepared, batches: Batches) -> Batches:

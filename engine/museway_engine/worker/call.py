@@ -93,6 +93,7 @@ class Call(Generic[T]):
         self._has_begun = False
         self._body_ended = False
         self._stopped = False
+        self._was_stale = False
         self._error: EngineError | None = None
         self.spec = spec
         self.blame = Blame.CLIENT
@@ -112,6 +113,9 @@ class Call(Generic[T]):
     # ------------------------------------------------------------------ begin
 
     async def __aenter__(self) -> Call[T]:
+        if self._deadline is None:
+            await self._begin_somewhere()
+            return self
         limit = asyncio.timeout_at(self._deadline)
         try:
             async with limit:
@@ -120,8 +124,7 @@ class Call(Generic[T]):
             if limit.expired():
                 raise DeadlinePassed from error
             raise
-        if self._deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(self._deadline, self._run_late)
+        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._run_late)
         return self
 
     async def _begin_somewhere(self) -> None:
@@ -137,18 +140,26 @@ class Call(Generic[T]):
         self.stop(Blame.CLIENT)
 
     def _may_retry(self, error: WorkerLost | NoWorker) -> bool:
-        """Another worker may be asked; prepares the second attempt."""
+        """Another worker may be asked, or, where there is none and only a kept connection had died, the same again.
+
+        Prepares the second attempt.
+        """
         failed = self._wish.pinned
-        if failed is None or not any(w.is_ready and w is not failed for w in self._pool.workers):
+        if failed is None or (isinstance(error, NoWorker) and not isinstance(error, WorkerBusy)):
             return False
-        if isinstance(error, NoWorker) and not isinstance(error, WorkerBusy):
-            return False
-        self._wish = replace(self._wish, pinned=None, avoid=(*self._wish.avoid, failed))
+        if any(worker.is_ready and worker is not failed for worker in self._pool.workers):
+            self._second_attempt(replace(self._wish, pinned=None, avoid=(*self._wish.avoid, failed)))
+            return True
+        if self._was_stale:
+            self._second_attempt(self._wish)
+        return self._was_stale
+
+    def _second_attempt(self, wish: Wish) -> None:
+        self._wish = wish
         self.spec = replace(self.spec, rid=next_attempt(self.spec.rid))
         self._reader = self._order.reader(self.spec.rid)
         self._told_prompt = self._body_ended = False
         self._exchange = self._lease = self._error = None
-        return True
 
     async def _begin(self) -> None:
         self._meter = await self._allowance.open(self.spec)
@@ -173,6 +184,7 @@ class Call(Generic[T]):
         except ConnectionFailed as failure:
             if self._exchange is None and not failure.timeout:
                 worker.gone()
+            self._was_stale = failure.stale
             raise self._lost(failure.cause, timeout=failure.timeout) from failure
 
     # ------------------------------------------------------------------ go on
@@ -255,23 +267,34 @@ class Call(Generic[T]):
 
     async def _end(self) -> None:
         meter, self._meter = self._meter, None
-        if meter is not None:
+        if meter is None:
+            return
+        if self._body_ended and self._error is None and not self._stopped and self._exchange is not None:
+            # The common end needs no shield: all of it has happened before it waits for the first time.
+            self._let_go()
+            await meter.close(*self._verdict(was_early=False))
+        else:
             await shielded(self._close(meter), within_s=_CLOSE_S)
 
     async def _close(self, meter: CallMeter) -> None:
-        exchange, lease = self._exchange, self._lease
-        if self._timer is not None:
-            self._timer.cancel()
+        exchange = self._exchange
         was_early = not self._body_ended and self._error is None and exchange is not None
         if exchange is not None:
             if was_early:
                 await self._drain(exchange)
             await self._pressing.disband()
-            exchange.close()
-        if lease is not None:
-            self._judge(lease.worker)
-            lease.release()
+        self._let_go()
         await meter.close(*self._verdict(was_early=was_early or self._stopped))
+
+    def _let_go(self) -> None:
+        """Give back the connection and the place at the worker."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._exchange is not None:
+            self._exchange.close()
+        if self._lease is not None:
+            self._judge(self._lease.worker)
+            self._lease.release()
 
     async def _drain(self, exchange: Exchange) -> None:
         self.stop(self.blame)

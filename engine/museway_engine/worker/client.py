@@ -35,7 +35,7 @@ class Reply(Struct, frozen=True):
 class Exchange:
     """One request and its answer on a borrowed connection. Leave it by `close()`, always."""
 
-    __slots__ = ("_client", "_connection", "_first_byte_s", "_is_cut", "_request", "_takes_room")
+    __slots__ = ("_client", "_connection", "_first_byte_s", "_request", "_takes_room")
 
     def __init__(
         self, client: Client, connection: Connection, request: bytes, *, first_byte_s: float, takes_room: bool
@@ -45,24 +45,17 @@ class Exchange:
         self._request = request
         self._first_byte_s = first_byte_s
         self._takes_room = takes_room
-        self._is_cut = False
 
     def send(self) -> None:
         """Write the request. Raises ConnectionFailed."""
         self._connection.send(self._request, first_byte_s=self._first_byte_s, idle_s=self._client.timing.idle_s)
 
     async def head(self) -> int:
-        """The status. An idle connection that dies before a byte of the answer is replaced once. Raises ConnectionFailed."""
-        connection = self._connection
-        try:
-            return await connection.head()
-        except ConnectionFailed as failure:
-            if not failure.unanswered or connection.exchanges < 2:
-                raise
-        self._connection = await self._client.connect()
-        if self._is_cut:
-            raise ConnectionFailed("closed by us")
-        self.send()
+        """The status. Raises ConnectionFailed.
+
+        Never sends again by itself: a worker may have begun before a kept connection died, and what it makes under one
+        rid has to be in one record. `Call` makes a new attempt where the failure is `stale`.
+        """
         return await self._connection.head()
 
     async def read(self) -> bytes:
@@ -71,7 +64,6 @@ class Exchange:
 
     def cut(self, cause: str) -> None:
         """Whoever reads is woken with ConnectionFailed. `close()` is still to be called."""
-        self._is_cut = True
         self._connection.abort(cause)
 
     def close(self) -> None:
@@ -109,21 +101,33 @@ class Client:
     async def request(
         self, method: str, path: str, body: bytes | None = None, *, within_s: float | None = None, urgent: bool = False
     ) -> Reply:
-        """A small exchange. Raises ConnectionFailed, also where it took longer than `within_s`."""
+        """A small exchange. Raises ConnectionFailed, also where it took longer than `within_s`.
+
+        A kept connection that died before a byte of the answer is replaced once: these exchanges can be repeated.
+        """
         limit = within_s or self.timing.exchange_s
+        message = self._encode(method, path, body)
         try:
             async with asyncio.timeout(limit):
-                exchange = await self._open(self._encode(method, path, body), limit, urgent=urgent)
                 try:
-                    status = await exchange.head()
-                    pieces: list[bytes] = []
-                    while piece := await exchange.read():
-                        pieces.append(piece)
-                    return Reply(status, b"".join(pieces))
-                finally:
-                    exchange.close()
+                    return await self._exchange(message, limit, urgent=urgent)
+                except ConnectionFailed as failure:
+                    if not failure.stale:
+                        raise
+                return await self._exchange(message, limit, urgent=urgent)
         except TimeoutError as error:
             raise ConnectionFailed("no answer in time", timeout=True) from error
+
+    async def _exchange(self, message: bytes, limit: float, *, urgent: bool) -> Reply:
+        exchange = await self._open(message, limit, urgent=urgent)
+        try:
+            status = await exchange.head()
+            pieces: list[bytes] = []
+            while piece := await exchange.read():
+                pieces.append(piece)
+            return Reply(status, b"".join(pieces))
+        finally:
+            exchange.close()
 
     async def _open(self, request: bytes, first_byte_s: float, *, urgent: bool) -> Exchange:
         if not urgent:

@@ -16,13 +16,17 @@ _UNREAD_HIGH = 65_536
 
 
 class ConnectionFailed(Exception):
-    """The worker could not be reached, or broke off. `unanswered`: before a byte of an answer."""
+    """The worker could not be reached, or broke off. `unanswered`: before a byte of an answer.
 
-    def __init__(self, cause: str, *, unanswered: bool = False, timeout: bool = False) -> None:
+    `stale`: it was a connection kept from an earlier exchange, so its end says nothing of the worker.
+    """
+
+    def __init__(self, cause: str, *, unanswered: bool = False, timeout: bool = False, stale: bool = False) -> None:
         super().__init__(cause)
         self.cause = cause
         self.unanswered = unanswered
         self.timeout = timeout
+        self.stale = stale
 
 
 class Connection(asyncio.Protocol):
@@ -76,7 +80,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes, *, first_byte_s: float, idle_s: float) -> None:
         """Write a whole request. From now on silence of `first_byte_s`, then of `idle_s`, ends the connection."""
         if self._transport is None:
-            raise ConnectionFailed("closed before the request", unanswered=True)
+            raise ConnectionFailed("closed before the request", unanswered=True, stale=self.exchanges > 0)
         if self.exchanges:
             self._reset()
         self.exchanges += 1
@@ -138,7 +142,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._headers_done and not self.done and not self._has_framing and exc is None:
             self.on_message_complete()  # a body that ends with the connection
-        self._fail(ConnectionFailed("connection lost", unanswered=not self._fresh))
+        unanswered = not self._fresh
+        self._fail(ConnectionFailed("connection lost", unanswered=unanswered, stale=unanswered and self.exchanges > 1))
         self._on_lost(self)
 
     # ------------------------------------------------------------------ httptools

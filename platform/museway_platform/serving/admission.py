@@ -65,6 +65,7 @@ class RequestAllowance:
         self._reserved: dict[str, int] = {}
         self._slots: list[CallMeter] = []
         self.ended = False
+        self._durable = 0
         self.records: list[UsageRecord] = []
         self.exhausted = False
         """A refused extension ended the answer (`budget_exhausted`)."""
@@ -175,12 +176,13 @@ class RequestAllowance:
         )
 
     async def _closed(self, meter: CallMeter, record: UsageRecord | None) -> None:
-        """One call is over: its record is made durable, its reservation ends."""
-        if record is not None:
-            await self._journal.append(record)
-            self.records.append(record)
+        """One call is over: its reservation ends, its record is queued, then awaited until it is durable."""
         self._reserved.pop(meter.spec.rid, None)
         self._meters.pop(meter.spec.rid, None)
+        if record is not None:
+            self.records.append(record)
+            await self._journal.append(record)
+            self._durable += 1
 
     # -- the client's side ------------------------------------------------------------------------------------------
 
@@ -245,6 +247,9 @@ class RequestAllowance:
         if self.ended:
             return
         self.ended = True
+        if self._durable < len(self.records):
+            for record in self.records:  # somebody was cancelled while it waited; asking again writes nothing twice
+                await self._journal.append(record)
         if self.records:
             await self._limiter.settle(self._hold_id, _used(self.records))
         else:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msgspec import structs
-from museway_engine.engine import Engine
 
 from museway_billing.usage import Tariff
 from museway_engine.completion import Completion, Mode
+from museway_engine.engine import Engine
 from museway_engine.run import Bound, Prepared
 from museway_platform.serving import cover
 from museway_platform.serving.refusals import OverMaxCost
