@@ -17,18 +17,18 @@ def priced_lines(
     output: int = 0,
 ) -> tuple[Line, ...]:
     """One line per class that has tokens, in the order of the classes. Counts are never negative."""
-    counts = (
-        (TokenClass.INPUT, input),
-        (TokenClass.CACHED_INPUT, cached_input),
-        (TokenClass.REASONING, reasoning),
-        (TokenClass.OUTPUT, output),
-    )
-    return tuple(
-        Line(token_class, tokens, price, amount(tokens, price))
-        for token_class, tokens in counts
-        if tokens
-        for price in (tariff.price(token_class),)
-    )
+    lines: list[Line] = []
+    if input:
+        lines.append(Line(TokenClass.INPUT, input, tariff.input, amount(input, tariff.input)))
+    if cached_input:
+        lines.append(
+            Line(TokenClass.CACHED_INPUT, cached_input, tariff.cached_input, amount(cached_input, tariff.cached_input))
+        )
+    if reasoning:
+        lines.append(Line(TokenClass.REASONING, reasoning, tariff.reasoning, amount(reasoning, tariff.reasoning)))
+    if output:
+        lines.append(Line(TokenClass.OUTPUT, output, tariff.output, amount(output, tariff.output)))
+    return tuple(lines)
 
 
 def total(lines: Iterable[Line]) -> NanoUsd:
