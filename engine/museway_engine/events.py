@@ -30,7 +30,7 @@ class _Event(Struct, frozen=True, gc=False, tag_field="type", tag=str.lower):
     pass
 
 
-class Reasoning(_Event):
+class Reasoning(_Event, frozen=True):
     """Tokens of the visible chain (Thinking)."""
 
     rid: str
@@ -39,7 +39,7 @@ class Reasoning(_Event):
     n: int
 
 
-class Output(_Event):
+class Output(_Event, frozen=True):
     """Tokens of the answer. `logprobs` is the worker's object for this chunk, as JSON, where the caller asked for it."""
 
     rid: str
@@ -49,7 +49,7 @@ class Output(_Event):
     logprobs: Raw | None = None
 
 
-class ToolCall(_Event):
+class ToolCall(_Event, frozen=True):
     """A piece of a tool call: the first of an index has `id` and `name`, the rest append to `arguments` (a JSON literal)."""
 
     rid: str
@@ -61,7 +61,7 @@ class ToolCall(_Event):
     n: int
 
 
-class Agent(_Event):
+class Agent(_Event, frozen=True):
     """Progress of one agent: counts, never hidden text. `agree` is how many finished agents share the leading answer."""
 
     index: int
@@ -72,7 +72,7 @@ class Agent(_Event):
     finished: int = 0
 
 
-class PhaseStarted(_Event):
+class PhaseStarted(_Event, frozen=True):
     """A phase of a mode begins; `drafts` is how many drafts it works from."""
 
     phase: Phase
@@ -80,21 +80,21 @@ class PhaseStarted(_Event):
     drafts: int = 0
 
 
-class Chosen(_Event):
+class Chosen(_Event, frozen=True):
     """What `auto` chose, and by which rule."""
 
     mode: Mode
     rule: str
 
 
-class Finish(_Event):
+class Finish(_Event, frozen=True):
     """One choice is complete."""
 
     choice: int
     reason: FinishReason
 
 
-class Done(_Event):
+class Done(_Event, frozen=True):
     """The last event of every run that was not broken off. `budget`/`used` are None where the mode has no chain."""
 
     stop_reason: StopReason

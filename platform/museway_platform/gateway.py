@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from litestar import Litestar
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from museway_billing.journal import Journal
 from museway_billing.journal.drain import Drain
@@ -34,6 +34,7 @@ from museway_platform.api.inference import ChatCompletions
 from museway_platform.api.metrics import Gauges, Metrics, WorkerGauge
 from museway_platform.api.observe import Observer
 from museway_platform.api.parts import Holder, Parts
+from museway_platform.api.request_log import RequestLog
 from museway_platform.database.pool import Connection, open_pool
 from museway_platform.database.watch import Watch
 from museway_platform.identity.directory import Directory
@@ -51,7 +52,7 @@ FATAL_EXIT = 70
 """A background task died: what it did can't be done without it. The journal is recovered by the next process."""
 
 
-def create_app() -> Litestar:
+def create_app() -> ASGIApp:
     """The ASGI application, by the settings of this process. Raises SettingsError."""
     settings = Settings.load().with_secrets()
     logs.configure()
@@ -99,7 +100,7 @@ class Process:
         drain = Drain(pool, journal, host=socket.gethostname(), on_drained=drained)
         await _recover(drain, journals)
         await drain.flush()
-        stack.push_async_callback(drain.flush)
+        stack.push_async_callback(drain.close)
         async with pool.acquire() as connection, connection.transaction():
             book = await prices.seed(connection)
 
@@ -124,6 +125,8 @@ class Process:
 
         watch = Watch(self._dsn, CHANNELS, (directory.poll, feed.poll, read_prices))
         background = await stack.enter_async_context(Background())
+        requests = RequestLog()
+        background.start("requests", requests.run())
         background.start("watch", watch.run())
         background.start("drain", drain.run())
         background.start("recovery", _keep_recovering(drain, journals, settings.recovery_interval_s))
@@ -133,11 +136,11 @@ class Process:
         self._chat = ChatCompletions(
             serving=serving,
             authentication=Authentication(directory),
-            observer=Observer(metrics),
+            observer=Observer(metrics, requests),
             names=names,
             body_limit=settings.body_bytes_max,
         )
-        metrics.watch(lambda: _gauges(journal, drain, serving))
+        metrics.watch(lambda: _gauges(limiter, journal, drain, serving))
         self._holder.fill(
             Parts(
                 pool=pool,
@@ -192,7 +195,10 @@ class Background:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def start(self, name: str, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(_vital(name, work), name=name))
+        task = asyncio.get_running_loop().create_task(
+            _vital(name, work), name=name
+        )  # tidy: allow task: ended in __aexit__
+        self._tasks.append(task)
 
 
 async def _vital(name: str, work: Coroutine[None, None, None]) -> None:
@@ -221,11 +227,13 @@ def _missing(engine: Engine, serving: Serving) -> dict[str, str]:
     return missing
 
 
-def _gauges(journal: Journal, drain: Drain, serving: Serving) -> Gauges:
+def _gauges(limiter: MemoryLimiter, journal: Journal, drain: Drain, serving: Serving) -> Gauges:
     return Gauges(
+        holds_open=limiter.holds_open,
         open_slots=journal.open_slots,
         running_requests=serving.running,
         pending_records=drain.lag_records,
+        drain_lag_s=drain.lag_ns / 1e9,
         draining=serving.draining,
         workers=tuple(WorkerGauge(w.url, w.ready, w.in_flight) for w in serving.engine.workers()),
     )

@@ -107,18 +107,24 @@ def test_a_client_that_leaves_is_noticed_at_the_worker(start_gateway: StartGatew
 
 
 def test_a_worker_lost_before_the_first_token_is_replaced(start_gateway: StartGateway) -> None:
-    with FakeWorker() as one, FakeWorker() as other:
-        gateway = start_gateway([one.url, other.url])
+    """By the other worker, once, under a new rid; the lost call's record is a failure that costs nothing."""
+    with FakeWorker() as broken, FakeWorker() as sound:
+        gateway = start_gateway([broken.url, sound.url])
         customer = gateway.customer()
-        for worker in (one, other):
-            worker.script(Behaviour(drop_after=0), times=1)
-        answer = ask(gateway, customer, max_tokens=10)
-        assert answer["choices"][0]["finish_reason"] in ("stop", "length")
-        rids = [entry.rid for worker in (one, other) for entry in worker.book("req_")]
-        assert len(rids) == len(set(rids))
-        lines = gateway.drained_export(2)
-        assert sorted(line["state"] for line in lines)[0] == "complete"
-        assert sum(line["output"] for line in lines) == answer["usage"]["completion_tokens"]
+        broken.script(Behaviour(drop_after=0), Match(route="chat"))
+        answers = [ask(gateway, customer, max_tokens=10, prompt_cache_key=str(number)) for number in range(8)]
+        lost, answered = broken.book("req_"), sound.book("req_")
+        assert lost, "no conversation was placed on the broken worker: this run proves nothing"
+        assert len(answered) == 8
+        rids = {entry.rid for entry in (*lost, *answered)}
+        assert len(rids) == len(lost) + 8
+        lines = {line["rid"]: line for line in gateway.drained_export(len(rids))}
+        assert lines.keys() == rids
+        for entry in lost:
+            assert lines[entry.rid]["state"] == "failed"
+            assert lines[entry.rid]["amount_nano_usd"] == 0
+        billed = sum(line["output"] for line in lines.values())
+        assert billed == sum(answer["usage"]["completion_tokens"] for answer in answers)
 
 
 def test_a_worker_lost_after_it_is_billed_and_credited(start_gateway: StartGateway, fake_worker: FakeWorker) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import threading
-import time
 from typing import Any
 
 from doubles.worker_process import Behaviour, FakeWorker
@@ -20,15 +18,6 @@ def ask(gateway: Gateway, secret: str, answers: list[dict[str, Any]]) -> None:
         answers.append(client.post("/v1/chat/completions", json=BODY).json())
 
 
-def wait_for_price(gateway: Gateway, secret: str) -> None:
-    with gateway.client(secret) as client:
-        for _ in range(200):
-            if client.get("/v1/models/muse").json()["prices"]["instant"]["output"] == DEAR:
-                return
-            time.sleep(0.05)  # tidy: allow sleep: polling another process
-    raise AssertionError("the gateway never heard of the new price")
-
-
 def test_a_price_change_in_the_middle_of_a_request(start_gateway: StartGateway, fake_worker: FakeWorker) -> None:
     gateway = start_gateway([fake_worker.url])
     customer = gateway.customer()
@@ -37,10 +26,11 @@ def test_a_price_change_in_the_middle_of_a_request(start_gateway: StartGateway, 
     slow = threading.Thread(target=ask, args=(gateway, customer.secret, answers))
     slow.start()
     fake_worker.wait_for("req_", tokens=2)
-    price = {"model": "*", "mode": "instant", "input": DEAR, "cached_input": DEAR, "reasoning": DEAR, "output": DEAR}
-    done = gateway.museway("prices", "announce", "--price", json.dumps(price), "--json")
+    usd = [part for name in ("input", "cached-input", "reasoning", "output") for part in (f"--{name}", "9")]
+    done = gateway.museway("prices", "set", "--mode", "instant", *usd, "--json")
     assert done.returncode == 0, done.stderr
-    wait_for_price(gateway, customer.secret)
+    with gateway.client(customer.secret) as client:
+        gateway.until(lambda: client.get("/v1/models/muse").json()["prices"]["instant"]["output"] == DEAR, within_s=5)
     assert slow.is_alive(), "the slow request ended before the price changed: this run proves nothing"
     slow.join(30)
     ask(gateway, customer.secret, answers)

@@ -168,7 +168,8 @@ class Turn:
 
 def finish_reason(tally: Tally) -> FinishReason:
     """How a choice ended, in the client's words; one that we stopped (deadline) ended by length."""
-    return "length" if tally.finish in (None, "abort") else tally.finish
+    finish = tally.finish
+    return "length" if finish is None or finish == "abort" else finish
 
 
 def stop_reason(tally: Tally, *, is_late: bool) -> StopReason:

@@ -64,8 +64,8 @@ class Tokenizer:
         except ConnectionFailed as failure:
             raise WorkerLost(url, delivered=False, cause=failure.cause) from failure
         if reply.status != 200:
-            failure = read_failure(reply.status, reply.body)
-            raise translate(failure, worker=url, rid=path, context=self._context, delivered=False)
+            refused = read_failure(reply.status, reply.body)
+            raise translate(refused, worker=url, rid=path, context=self._context, delivered=False)
         return reply
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from litestar import Request, Response, get, post
 
@@ -20,7 +21,7 @@ PENDING_RETRY_S = 1
 
 
 @get("/v1/balance")
-async def get_balance(request: Request[None, None, Asked]) -> Response[bytes]:
+async def get_balance(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await Asked.of(request)
     organization = asked.principal.organization
     balance = await asked.parts.limiter.balance(organization)
@@ -37,7 +38,7 @@ async def get_balance(request: Request[None, None, Asked]) -> Response[bytes]:
 
 
 @get("/v1/limits")
-async def list_limits(request: Request[None, None, Asked]) -> Response[bytes]:
+async def list_limits(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await Asked.of(request)
     who = asked.principal
     states = await asked.parts.limiter.states(Subject(who.organization, who.project, who.key, ""))
@@ -61,7 +62,7 @@ def _limit(state: LimitState) -> LimitView:
 
 
 @get("/v1/receipts/{request_id:str}")
-async def get_receipt(request: Request[None, None, Asked], request_id: str) -> Response[bytes]:
+async def get_receipt(request: Request[Any, Any, Any], request_id: str) -> Response[bytes]:
     """202 while a record of the request is on its way to the ledger; another organization's receipt does not exist."""
     asked = await Asked.of(request)
     parts, organization = asked.parts, asked.principal.organization
@@ -77,12 +78,12 @@ async def get_receipt(request: Request[None, None, Asked], request_id: str) -> R
 
 
 @get("/.well-known/museway-receipts.json")
-async def get_receipt_keys(request: Request[None, None, Asked]) -> Response[bytes]:
+async def get_receipt_keys(request: Request[Any, Any, Any]) -> Response[bytes]:
     return json_response(parts_of(request).signer.key_set())
 
 
 @post("/v1/quote", status_code=200)
-async def create_quote(request: Request[None, None, Asked]) -> Response[bytes]:
+async def create_quote(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await Asked.of(request)
     call = await _decoded(request, asked)
     quotes = await quote(asked.parts.serving, asked.principal, call.completion)
@@ -90,13 +91,13 @@ async def create_quote(request: Request[None, None, Asked]) -> Response[bytes]:
 
 
 @post("/v1/tokenize", status_code=200)
-async def tokenize(request: Request[None, None, Asked]) -> Response[bytes]:
+async def tokenize(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await Asked.of(request)
     call = await _decoded(request, asked)
     ids = await asked.parts.engine.tokenize(call.completion)
     return json_response(Tokenized(model=call.completion.model, count=len(ids), tokens=ids))
 
 
-async def _decoded(request: Request[None, None, Asked], asked: Asked) -> ChatCall:
+async def _decoded(request: Request[Any, Any, Any], asked: Asked) -> ChatCall:
     body = await read_body(request.scope, request.receive, BODY_LIMIT)
     return decode_chat(body, request_id=asked.request_id, names=asked.parts.names)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from litestar import Litestar, Request, Response, asgi
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
+from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
@@ -58,15 +59,25 @@ ROUTES: Sequence[ControllerRouterHandler] = (
 )
 
 
-def create(holder: Holder, chat: ASGIApp, lifespan: Lifespan) -> Litestar:
-    """The application. `chat` answers the hot path; `lifespan` fills `holder` and keeps the parts open."""
+def create(holder: Holder, chat: ASGIApp, lifespan: Lifespan) -> ASGIApp:
+    """The application. `chat` answers the hot path; `lifespan` fills `holder` and keeps the parts open.
 
-    @asgi(HOT_PATH, is_mount=False)
-    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
-        await chat(scope, receive, send)
+    The hot path is one comparison ahead of Litestar: its routing and middleware would be a third of what a request costs.
+    """
+    everything = _litestar(holder, lifespan)
 
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["path"] == HOT_PATH:
+            await chat(scope, receive, send)
+        else:
+            await everything(scope, receive, send)
+
+    return application
+
+
+def _litestar(holder: Holder, lifespan: Lifespan) -> Litestar:
     return Litestar(
-        route_handlers=[chat_completions, *ROUTES],
+        route_handlers=ROUTES,
         lifespan=[lifespan],
         middleware=[_request_ids],
         exception_handlers={Exception: _on_error},
@@ -77,10 +88,10 @@ def create(holder: Holder, chat: ASGIApp, lifespan: Lifespan) -> Litestar:
 
 
 def _request_ids(app: ASGIApp) -> ASGIApp:
-    """Give each request an id, and put it on the answer; the hot path gives its own."""
+    """Give each request an id, and put it on the answer."""
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == HOT_PATH:
+        if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
         request_id = new_id("req")

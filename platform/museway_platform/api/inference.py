@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from museway_engine.completion import Mode
@@ -58,7 +59,7 @@ class ChatCompletions:
             self._observer.finished(seen, exchange.status)
 
     async def _handle(self, scope: Scope, receive: Receive, exchange: Exchange, seen: Observation) -> None:
-        if scope["method"] != "POST":
+        if scope["type"] == ScopeType.HTTP and scope["method"] != "POST":
             raise method_not_allowed("POST")
         principal = await self._authentication.principal(scope)
         seen.principal = principal

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -30,9 +30,11 @@ class WorkerGauge(Struct, frozen=True):
 class Gauges(Struct, frozen=True, kw_only=True):
     """What is true at the scrape."""
 
+    holds_open: int
     open_slots: int
     running_requests: int
     pending_records: int
+    drain_lag_s: float
     draining: bool
     workers: tuple[WorkerGauge, ...]
 
@@ -69,6 +71,7 @@ class Metrics(Collector):
         self._gauges: Callable[[], Gauges] | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
     def watch(self, gauges: Callable[[], Gauges]) -> None:
         """Where the gauges are read from at a scrape."""
@@ -87,39 +90,52 @@ class Metrics(Collector):
         self._tokens["reasoning", mode] += reasoning
         self._tokens["output", mode] += output
 
-    def refused(self, code: str) -> None:
-        """A request that a limit, a cap or the credit refused, by the code of its error."""
-        self._refusals[(code,)] += 1
+    def refused(self, metric: str) -> None:
+        """A request that a limit, a cap or the credit refused (`museway_platform.limits.limiter.Metric`)."""
+        self._refusals[(metric,)] += 1
 
     def render(self) -> bytes:
+        """The text of one scrape."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """The families of one scrape, from copies: the event loop goes on counting meanwhile."""
+        """The families of one scrape, from copies: the event loop goes on counting meanwhile. All are there from the start,
+        if without samples, so that this is the list of what there is."""
         yield _counter("museway_requests", "Requests answered.", ("route", "status", "mode"), self._requests.copy())
         yield _counter("museway_tokens", "Tokens as billed.", ("class", "mode"), self._tokens.copy())
-        yield _counter("museway_limiter_refusals", "Requests refused by a limit.", ("code",), self._refusals.copy())
+        yield _counter("museway_limiter_refusals", "Requests refused by a limit.", ("metric",), self._refusals.copy())
         yield _histogram("museway_request_seconds", "Whole requests.", ("route", "mode"), self._seconds.copy())
         yield _histogram(
             "museway_ttft_seconds", "Time to the first byte of a stream.", ("mode",), self._first_token.copy()
         )
-        if self._gauges is not None:
-            yield from _gauge_families(self._gauges())
+        yield from _gauge_families(None if self._gauges is None else self._gauges())
 
 
-def _gauge_families(gauges: Gauges) -> Iterator[Metric]:
-    yield GaugeMetricFamily("museway_running_requests", "Requests under way.", value=gauges.running_requests)
-    yield GaugeMetricFamily("museway_open_slots", "Engine calls under way or unsettled.", value=gauges.open_slots)
-    pending = "Durable records that are not in PostgreSQL yet."
-    yield GaugeMetricFamily("museway_journal_pending_records", pending, value=gauges.pending_records)
-    yield GaugeMetricFamily("museway_draining", "1 while the process is stopping.", value=float(gauges.draining))
-    ready = GaugeMetricFamily("museway_worker_ready", "1 where the worker may serve.", labels=("worker",))
-    busy = GaugeMetricFamily("museway_worker_inflight", "Calls under way at the worker.", labels=("worker",))
-    for worker in gauges.workers:
-        ready.add_metric((worker.url,), float(worker.ready))
-        busy.add_metric((worker.url,), worker.in_flight)
-    yield ready
-    yield busy
+_GAUGES: Mapping[str, tuple[str, Callable[[Gauges], float]]] = {
+    "museway_running_requests": ("Requests under way.", lambda now: now.running_requests),
+    "museway_holds_open": ("Holds that are neither settled nor released.", lambda now: now.holds_open),
+    "museway_open_slots": ("Engine calls under way or unsettled.", lambda now: now.open_slots),
+    "museway_journal_pending_records": ("Durable records not in PostgreSQL yet.", lambda now: now.pending_records),
+    "museway_drain_lag_seconds": ("For how long records have waited for PostgreSQL.", lambda now: now.drain_lag_s),
+    "museway_draining": ("1 while the process is stopping.", lambda now: now.draining),
+}
+_WORKER_GAUGES: Mapping[str, tuple[str, Callable[[WorkerGauge], float]]] = {
+    "museway_worker_ready": ("1 where the worker may serve.", lambda worker: worker.ready),
+    "museway_worker_inflight": ("Calls under way at the worker.", lambda worker: worker.in_flight),
+}
+
+
+def _gauge_families(now: Gauges | None) -> Iterator[Metric]:
+    for name, (help_, read) in _GAUGES.items():
+        family = GaugeMetricFamily(name, help_)
+        if now is not None:
+            family.add_metric((), float(read(now)))
+        yield family
+    for name, (help_, of) in _WORKER_GAUGES.items():
+        family = GaugeMetricFamily(name, help_, labels=("worker",))
+        for worker in () if now is None else now.workers:
+            family.add_metric((worker.url,), float(of(worker)))
+        yield family
 
 
 def _counter(name: str, help_: str, labels: tuple[str, ...], values: Mapping[_Key, int]) -> Metric:

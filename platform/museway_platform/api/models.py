@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from litestar import Request, Response, get
 from msgspec import UNSET
@@ -19,14 +20,14 @@ PRICED = (Mode.INSTANT, Mode.THINKING, Mode.CONTEMPLATING)
 
 
 @get("/v1/models")
-async def list_models(request: Request[None, None, Asked]) -> Response[bytes]:
+async def list_models(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await Asked.of(request)
     models = [_model(asked.parts, name, asked.principal.organization) for name in asked.parts.names]
     return json_response(ModelList(data=[model for model in models if model is not None]))
 
 
 @get("/v1/models/{model:str}")
-async def get_model(request: Request[None, None, Asked], model: str) -> Response[bytes]:
+async def get_model(request: Request[Any, Any, Any], model: str) -> Response[bytes]:
     asked = await Asked.of(request)
     found = _model(asked.parts, model, asked.principal.organization)
     if found is None:

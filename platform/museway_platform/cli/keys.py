@@ -12,6 +12,7 @@ from museway_platform.cli.administration import Result, administer, key, organiz
 from museway_platform.cli.prompt import Parser
 from museway_platform.database.pool import Connection
 from museway_platform.identity import store
+from museway_platform.identity.keys import Kind
 from museway_platform.identity.organizations import NewKey
 
 
@@ -66,7 +67,7 @@ def issued(new: NewKey) -> Issued:
 
 async def _create(connection: Connection, args: argparse.Namespace) -> Result:
     where = await project(connection, await organization(connection, args.org), args.project)
-    kind = "test" if args.test else "live"
+    kind: Kind = "test" if args.test else "live"
     return issued(await store.create_key(connection, where.id, name=args.name, kind=kind, scopes=args.scope))
 
 

@@ -71,15 +71,23 @@ def _start(row: UsageRow, bucket: Bucket | None) -> str:
     return row.start.strftime(_FORMATS[bucket]) if bucket is not None and isinstance(row.start, datetime) else ""
 
 
+def _count(row: UsageRow, name: str) -> int:
+    """`tokens` is a row's one class, where rows are of classes."""
+    if name == "tokens":
+        return row.input + row.cached_input + row.reasoning + row.output
+    count: int = getattr(row, name)
+    return count
+
+
 def _table(rows: Sequence[UsageRow], bucket: Bucket | None, by: Sequence[Dimension]) -> Table:
-    counts = [name for name in _COUNTS if name != "requests" or Dimension.CLASS not in by]
+    counts = ("tokens",) if Dimension.CLASS in by else _COUNTS
     credited = any(row.credited_nano_usd for row in rows)
     heads = ([bucket.value] if bucket else []) + [dimension.value for dimension in by]
     table = Table(box=None, pad_edge=False, header_style="bold", show_footer=len(rows) > 1, footer_style="bold")
     for place, head in enumerate(heads):
         table.add_column(head, footer="" if place else "total")
     for name in counts:
-        total = f"{sum(getattr(row, name) for row in rows):,}"
+        total = f"{sum(_count(row, name) for row in rows):,}"
         table.add_column(name.replace("_", " "), justify="right", footer=total)
     table.add_column("price", justify="right", footer=dollars(sum(row.amount_nano_usd for row in rows)))
     if credited:
@@ -87,5 +95,5 @@ def _table(rows: Sequence[UsageRow], bucket: Bucket | None, by: Sequence[Dimensi
     for row in rows:
         groups = ([_start(row, bucket)] if bucket else []) + [_group(row, dimension) for dimension in by]
         money = [dollars(row.amount_nano_usd)] + ([dollars(row.credited_nano_usd)] if credited else [])
-        table.add_row(*groups, *(f"{getattr(row, name):,}" for name in counts), *money)
+        table.add_row(*groups, *(f"{_count(row, name):,}" for name in counts), *money)
     return table

@@ -51,6 +51,8 @@ class Watch:
                 async with open_connection(self._dsn, statement_timeout_s=_QUERY_S) as connection:
                     await self._serve(connection)
             except UNAVAILABLE as error:
+                if isinstance(error, ValueError):  # a value that asyncpg cannot encode: never will
+                    raise
                 log.warning("PostgreSQL is away", extra={"error": type(error).__name__})
             lived = time.monotonic() - began > _BACKOFF_S[1]
             pause_s = _BACKOFF_S[0] if lived else min(_BACKOFF_S[1], max(_BACKOFF_S[0], pause_s * 2))

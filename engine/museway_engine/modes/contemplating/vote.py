@@ -69,7 +69,7 @@ Key = Hashable
 def short_answer(text: str) -> str | None:
     """What a draft gives as its short answer: after the last FINAL:, in the last box, after the last ####."""
     for pattern in (_FINAL, _BOXED, _HASHES):
-        found = pattern.findall(text)
+        found: list[str] = pattern.findall(text)
         if found:
             return found[-1].strip()
     return None

@@ -74,7 +74,7 @@ class Answering:
             ceiling = self._question.agent_max_tokens or max(seen.tokens, 1)
             bar = "█" * min(_BAR, seen.tokens * _BAR // ceiling)
             panel.append(f"  agent {seen.index} {seen.phase:<7} ")
-            panel.append(f"{bar:<{_BAR}}", style="green" if seen.state == "finished" else "cyan")
+            panel.append(f"{bar:<{_BAR}}", style="green" if seen.state == "done" else "cyan")
             panel.append(f" {seen.tokens:>3} tokens  {seen.state}\n")
         panel.append(f"  {self._agreement}", style="dim")
         return panel

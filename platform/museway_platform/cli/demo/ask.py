@@ -62,7 +62,7 @@ def _options(question: Question) -> Options:
     options = Options(mode=question.mode.value, max_tokens=question.max_tokens, temperature=0.0)
     if question.agents is not None:
         options["agents"] = question.agents
-        options["temperature"] = 0.8  # agents that all say the same need no vote
+        options["temperature"] = 0.4  # agents that all say the same need no vote
     if question.agent_max_tokens is not None:
         options["agent_max_tokens"] = question.agent_max_tokens
     return options

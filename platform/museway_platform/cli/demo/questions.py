@@ -21,13 +21,13 @@ EVERY_MODE = (
     Question(mode=Mode.INSTANT, text="What is the capital of France?", max_tokens=48),
     Question(
         mode=Mode.THINKING,
-        text="A train leaves at 14:10 and arrives at 16:45. How long does the journey take?",
+        text="Which is larger, the Sun or the Moon, and why?",
         max_tokens=112,
     ),
     Question(
         mode=Mode.CONTEMPLATING,
-        text="Name one good reason to write tests before code, and one good reason not to.",
-        max_tokens=80,
+        text="Which ocean lies between Europe and America?",
+        max_tokens=64,
         agents=4,
         agent_max_tokens=48,
     ),

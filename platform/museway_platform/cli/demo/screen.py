@@ -33,7 +33,7 @@ class Screen:
         self._console.rule(Text(text, style="bold"), align="left", characters="─")
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def answering(self, question: Question) -> Answering:
         """The place where one answer appears."""
