@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from random import Random
@@ -73,6 +74,7 @@ class Drain:
         self._own = Source(journal.pending, on_drained, None)
         self._claimed: list[Source] = []
         self._turn = asyncio.Lock()
+        self._level_at = time.monotonic_ns()
         self._partitions_made: int | None = None
 
     def adopt(self, claimed: Claimed, *, on_drained: OnDrained | None = None) -> None:
@@ -84,6 +86,11 @@ class Drain:
     def lag_records(self) -> int:
         """Durable records of this process's journal that are not in PostgreSQL yet."""
         return self._journal.durable_sequence - self._own.tail.drained_sequence
+
+    @property
+    def lag_ns(self) -> int:
+        """For how long records have waited at most: since everything was drained last. 0 where none waits."""
+        return 0 if self.lag_records == 0 else time.monotonic_ns() - self._level_at
 
     async def run(self) -> None:
         """Drain until cancelled. Raises Fenced: another process has claimed this one's journal, which must stop now.
@@ -117,6 +124,7 @@ class Drain:
                     self._drop(source)
                 else:
                     await self._finish(source)
+            self._level_at = time.monotonic_ns()
 
     async def close(self) -> None:
         """The last `flush`, after the last request: tells the registry that this journal has come to its end."""
