@@ -17,4 +17,6 @@ async def test_a_clone_is_migrated(pool: Pool) -> None:
 async def test_no_test_sees_what_another_wrote(database: str, turn: int) -> None:
     async with open_connection(database) as connection:
         assert await connection.fetchval("select count(*) from platform.organization") == 0
-        await connection.execute("insert into platform.organization (id, name, plan) values ('org_1', $1, 'trial')", str(turn))
+        await connection.execute(
+            "insert into platform.organization (id, name, plan) values ('org_1', $1, 'trial')", str(turn)
+        )
