@@ -97,6 +97,12 @@ class Guarded:
             self._release()
         return code
 
+    def abandon(self) -> int:
+        """As `stop`, but as if this process had died: what is not gone within 3 seconds is killed, whatever the grace. For
+        a command that is still starting, and has nothing to finish."""
+        self._release()
+        return self.stop()
+
     def _release(self) -> None:
         if self._guard.stdin is not None:
             self._guard.stdin.close()

@@ -44,6 +44,7 @@ class GatewayProcess:
         self._environment = environment
         self._process: Guarded | None = None
         self._began_at = 0
+        self._was_ready = False
 
     @property
     def url(self) -> str:
@@ -59,7 +60,8 @@ class GatewayProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
-        await asyncio.to_thread(self._process.stop)
+        # While it starts, granian obeys no SIGTERM, and there is no stream that it could finish.
+        await asyncio.to_thread(self._process.stop if self._was_ready else self._process.abandon)
 
     async def ready(self, timeout_s: float) -> None:
         """Wait for 200 on /readyz. Raises Failure where it ends or still lacks something after `timeout_s`."""
@@ -70,6 +72,7 @@ class GatewayProcess:
                     self._raise_if_ended()
                     status, missing = await asyncio.to_thread(_readiness, self.url)
                     if status == 200:
+                        self._was_ready = True
                         return
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:

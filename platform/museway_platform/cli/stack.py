@@ -52,9 +52,15 @@ class Stack:
         self.base_url, self.tenant, self.database_url = base_url, tenant, database_url
         self._gateway = gateway
 
-    async def ended(self) -> None:
-        """Return never, or raise Failure when a part that is not restarted has ended."""
-        await self._gateway.ended()
+    async def until_stopped(self) -> None:
+        """Return when this program is told to stop (^C, SIGTERM), which is how a stack ends well. Raises Failure when a
+        part that is not restarted has ended by itself."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await self._gateway.ended()
+        except asyncio.CancelledError:
+            task.uncancel()
 
 
 @asynccontextmanager

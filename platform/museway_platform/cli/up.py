@@ -49,9 +49,10 @@ def _run(args: argparse.Namespace) -> int:
     with data_directory(settings.data_dir):
         installation = None if settings.engine_urls else needed(settings, steps)
         try:
-            return asyncio.run(_stay_up(plan(settings, installation), steps, as_json=args.json))
+            asyncio.run(_stay_up(plan(settings, installation), steps, as_json=args.json))
         finally:
             steps.abandon()
+    return 0
 
 
 def needed(settings: Settings, steps: Steps) -> Installation:
@@ -73,23 +74,11 @@ def plan(settings: Settings, installation: Installation | None) -> stack.Plan:
     )
 
 
-async def _stay_up(what: stack.Plan, steps: Steps, *, as_json: bool) -> int:
-    """0 when told to stop after it was ready: that is how `up` ends."""
-    stopped = False
-    try:
-        async with stack.running(what, steps) as running:
-            _announce(running, what.data_dir, as_json=as_json)
-            try:
-                await running.ended()
-            except asyncio.CancelledError:
-                stopped = True
-                complain("Stopping: running streams may finish …")
-                raise
-    except asyncio.CancelledError:
-        if not stopped:
-            raise
-        return 0
-    return 1
+async def _stay_up(what: stack.Plan, steps: Steps, *, as_json: bool) -> None:
+    async with stack.running(what, steps) as running:
+        _announce(running, what.data_dir, as_json=as_json)
+        await running.until_stopped()
+        complain("Stopping: running streams may finish …")
 
 
 def _announce(running: stack.Stack, data_dir: Path, *, as_json: bool) -> None:

@@ -46,6 +46,7 @@ class Program:
             stderr=subprocess.PIPE,
             cwd=tempfile.gettempdir(),
             start_new_session=True,
+            bufsize=0,  # `select` does not see lines that wait in a buffer
         )
 
     def line(self, deadline_s: float = 60.0) -> str:
@@ -62,6 +63,14 @@ class Program:
     def ready(self, deadline_s: float = 60.0) -> dict[str, str]:
         """The JSON line of `up --json`."""
         return json.loads(self.line(deadline_s))
+
+    def runs_for(self, seconds: float) -> None:
+        """Let it run so long. The moment is the point here, not a thing to wait for. AssertionError where it ends before."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+        raise AssertionError(f"it ended by itself: {self.process.communicate()}")
 
     def end(self, number: signal.Signals, deadline_s: float = 60.0) -> tuple[int, str]:
         """Send a signal; the exit status (minus n: signal n) and what was said on standard error."""

@@ -64,7 +64,7 @@ async def _demo(plan: stack.Plan, steps: Steps, screen: Screen, *, keep: bool) -
         await prove(running.database_url, plan.data_dir / JOURNALS, screen)
         if keep:
             screen.say(f"\nStill up: {running.base_url}, key {running.tenant.secret}. ^C stops it.")
-            await running.ended()
+            await running.until_stopped()
 
 
 async def _ask_all(client: museway.AsyncMuseway, screen: Screen) -> None:
