@@ -28,7 +28,7 @@ def test_the_whole_road(real_worker: str) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert "The capital of France is Paris" in run.stdout
     for mode in ("instant", "thinking", "contemplating", "auto"):
-        assert re.search(rf"^{mode}( → \w+)? +\d+ +[\d,]+ .* \$0\.\d+ +\d+\.\d+ s +\d+\.\d$", run.stdout, re.MULTILINE)
+        assert re.search(rf"^{mode}(→\w+)? +\d+ +[\d,]+ .* \$0\.\d+ +\d+\.\d+ s +\d+\.\d$", run.stdout, re.MULTILINE)
     cached, whole = re.search(r"([\d,]+) of ([\d,]+) input tokens came from the cache", run.stdout).groups()  # type: ignore[union-attr]
     assert int(whole.replace(",", "")) >= 1_000
     assert int(whole.replace(",", "")) - int(cached.replace(",", "")) <= 1, "the last token is never cached"

@@ -44,7 +44,7 @@ def test_every_mode_is_asked_priced_and_proved(fake_worker: FakeWorker, folder: 
         out, said = (text.decode() for text in demo.process.communicate(timeout=120))
         assert demo.process.returncode == 0, said
         rows = _rows(out)
-        modes = [name.split(" ")[0] for name in rows]
+        modes = [re.split("[ →]", name)[0] for name in rows]
         assert [mode for mode in ("instant", "thinking", "contemplating", "auto") if mode not in modes] == []
         contemplating = rows["contemplating"]
         assert int(contemplating[1]) == 4 and contemplating[6].startswith("$0.0")

@@ -14,6 +14,7 @@ from museway_platform.cli.demo.questions import Question
 from museway_platform.cli.money import dollars
 
 _PIPE_WIDTH = 110
+_ROOMY_WIDTH = 96
 
 
 class Screen:
@@ -41,12 +42,15 @@ class Screen:
 
     def asked(self, rows: Sequence[Asked]) -> None:
         """The table of all modes."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("mode")
+        roomy = self._console.width >= _ROOMY_WIDTH
+        table = Table(box=None, padding=(0, 2 if roomy else 1, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column("mode", no_wrap=True, vertical="bottom")
         for title in ("agents", "input", "cached input", "reasoning", "output", "price", "first token", "tokens/s"):
-            table.add_column(title, justify="right", no_wrap=True)
+            # The table fits 80 columns, with two lines for the titles.
+            shown = title if roomy else title.replace(" ", "\n")
+            table.add_column(shown, justify="right", no_wrap=True, vertical="bottom")
         for row in rows:
-            ran = row.mode if row.ran == row.mode else f"{row.mode} → {row.ran}"
+            ran = row.mode if row.ran == row.mode else f"{row.mode}→{row.ran}"
             counts = (row.agents, row.input, row.cached_input, row.reasoning, row.output)
             table.add_row(
                 ran,
