@@ -103,6 +103,13 @@ async def test_two_models(fake_worker: FakeWorker) -> None:
             await engine.close()
 
 
+async def test_a_worker_of_another_model_gets_nothing(fake_worker: FakeWorker) -> None:
+    async with FakeWorker(Options(context=1000)) as odd, opened(fake_worker, odd, ready=False) as engine:
+        await until(lambda: any("another model" in worker.reason for worker in engine.workers()))
+        assert sorted(worker.ready for worker in engine.workers()) == [False, True]
+        assert (await run(engine, ask())).output
+
+
 async def test_auto_says_first_what_it_chose(fake_worker: FakeWorker) -> None:
     async with opened(fake_worker) as engine:
         for words, mode in (

@@ -14,8 +14,8 @@ from museway_engine.worker.connection import Connection, ConnectionFailed
 class Timing(Struct, frozen=True, kw_only=True):
     """Time-outs of the wire, in seconds.
 
-    `first_byte_s` bounds the wait for an answer's first byte, `idle_s` each silence after it, `exchange_s` a whole small
-    exchange (probes, tokenizing), `drain_s` the wait for the last chunk of an aborted call.
+    `first_byte_s` bounds the wait for the first byte of an answer's body, `idle_s` each silence after it, `exchange_s` a
+    whole small exchange (probes, tokenizing), `drain_s` the wait for the last chunk of an aborted call.
     """
 
     connect_s: float = 5.0

@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_failure",
+        "_flows",
         "_fresh",
         "_has_framing",
         "_headers_done",
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
+        self._flows = False
         self._fresh = False
         self._headers_done = False
         self._has_framing = False
@@ -78,7 +80,10 @@ class Connection(asyncio.Protocol):
         self.status = 0
 
     def send(self, request: bytes, *, first_byte_s: float, idle_s: float) -> None:
-        """Write a whole request. From now on silence of `first_byte_s`, then of `idle_s`, ends the connection."""
+        """Write a whole request. Silence of `first_byte_s` before the body, then of `idle_s`, ends the connection.
+
+        A worker sends a stream's head at once, and its first byte of body when a queued prompt is done.
+        """
         if self._transport is None:
             raise ConnectionFailed("closed before the request", unanswered=True, stale=self.exchanges > 0)
         if self.exchanges:
@@ -159,6 +164,9 @@ class Connection(asyncio.Protocol):
             self._wake()
 
     def on_body(self, body: bytes) -> None:
+        if not self._flows:
+            self._flows = True
+            self._watch(self._idle_s)
         self._queue.append(body)
         self._unread += len(body)
         if self._unread > _UNREAD_HIGH and not self._paused and self._transport is not None:
@@ -197,7 +205,7 @@ class Connection(asyncio.Protocol):
 
     def _look(self) -> None:
         """Was anything received since the last look? A flag per read is cheaper than a timer per read."""
-        if self._fresh or self._paused:
+        if self._flows and (self._fresh or self._paused):
             self._fresh = False
             self._watch(self._idle_s)
         else:

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from museway_engine.worker.client import Client, Timing
+from museway_engine.worker.client import Client, Exchange, Timing
 from museway_engine.worker.connection import ConnectionFailed
 
 pytestmark = pytest.mark.anyio
 
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 _CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-_QUICK = Timing(connect_s=1.0, first_byte_s=0.2, idle_s=0.2, exchange_s=2.0)
+_QUICK = Timing(connect_s=1.0, first_byte_s=0.4, idle_s=0.2, exchange_s=5.0)
 
 Serve = Callable[["Server", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -174,15 +174,23 @@ async def test_half_an_answer_is_a_failure() -> None:
         exchange.close()
 
 
-@pytest.mark.parametrize("begin", [b"", _CHUNKED + b"1\r\na\r\n"], ids=["first-byte", "idle"])
-async def test_a_silent_worker_is_given_up(begin: bytes) -> None:
+@pytest.mark.parametrize(
+    ("begin", "timing"),
+    [
+        (b"", Timing(first_byte_s=0.2, idle_s=60, exchange_s=10)),
+        (_CHUNKED, Timing(first_byte_s=0.2, idle_s=60, exchange_s=10)),
+        (_CHUNKED + b"1\r\na\r\n", Timing(first_byte_s=60, idle_s=0.2, exchange_s=10)),
+    ],
+    ids=["no-head", "no-body", "idle"],
+)
+async def test_a_silent_worker_is_given_up(begin: bytes, timing: Timing) -> None:
     async def silent(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await server.request(reader)
         writer.write(begin)
 
-    async with serving(silent) as (server, client):
-        with pytest.raises(ConnectionFailed) as caught:
-            await client.request("GET", "/")
+    async with serving(silent, timing) as (server, client):
+        with pytest.raises(ConnectionFailed, match="no byte in time") as caught:
+            await _read_all(await client.open("/", b""))
         assert caught.value.timeout
         await asyncio.wait_for(server.gone.wait(), 5)
 
@@ -198,6 +206,17 @@ async def test_a_slow_but_living_worker_is_not_given_up() -> None:
 
     async with serving(drip) as (_, client):
         assert (await client.request("GET", "/")).body == b"a" * 8
+
+
+async def _read_all(exchange: Exchange) -> bytes:
+    try:
+        await exchange.head()
+        whole = b""
+        while piece := await exchange.read():
+            whole += piece
+        return whole
+    finally:
+        exchange.close()
 
 
 async def _tick(seconds: float) -> None:
