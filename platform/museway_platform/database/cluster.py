@@ -57,6 +57,21 @@ def _stands_in(pid: int, folder: Path) -> bool:
         return False
 
 
+def forget_crashed(pgdata: Path) -> None:
+    """Remove the `postmaster.pid` of a server that a crash of the machine ended, where its process id is a stranger's by
+    now: PostgreSQL would take that stranger for a server and not start. To be called under the directory's lock.
+
+    It stays where the id is nobody's: PostgreSQL then finds in it, and waits for, the last backends of a killed server.
+    """
+    file = pgdata / "postmaster.pid"
+    if not file.exists():
+        return
+    pid = file.read_text().partition("\n")[0]
+    if not Path("/proc", pid).exists() or any(_stands_in(int(p.name), pgdata) for p in Path("/proc").glob("[0-9]*")):
+        return
+    file.unlink()
+
+
 def answers(server: Postmaster) -> bool:
     """Whether the server says it is ready and its socket takes a connection."""
     if not server.ready:

@@ -173,6 +173,7 @@ class EmbeddedPostgres:
         if not (self._pgdata / "PG_VERSION").exists():
             cluster.create(self._pgdata, bin_dir, self._account, durable=self._durable)
         self._end_orphan(deadline)
+        cluster.forget_crashed(self._pgdata)
         socket_dir = cluster.socket_folder(self._pgdata, self._account)
         log = self._root / "postgres.log"
         if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:

@@ -171,15 +171,20 @@ def test_an_interrupted_first_start_is_begun_again(folder: Path) -> None:
     assert not (folder / "pgdata.partial").exists()
 
 
-def test_a_stale_lock_file_of_another_process_is_no_server(folder: Path) -> None:
-    """After the machine crashed, the process id in the file may be anybody's: here it is ours."""
+def test_after_a_crash_of_the_machine_a_strangers_process_is_left_alone(folder: Path) -> None:
+    """The process id in the stale file is somebody's again, here of the very user that PostgreSQL runs as."""
     server = EmbeddedPostgres(folder)
-    server.start()
+    sql(server.start(), "create table kept as select 7 as n")
+    lock_file = folder / "pgdata" / "postmaster.pid"
+    stale = lock_file.read_text().partition("\n")[2]
     server.stop()
-    (folder / "pgdata" / "postmaster.pid").write_text(
-        f"{os.getpid()}\n{folder}/pgdata\n1\n5432\n{folder}/pgdata\n\n\nready\n"
-    )
-    assert connect_existing(folder) is None
+    account = unprivileged_account()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=None if account is None else account.uid) as stranger:
+        lock_file.write_text(f"{stranger.pid}\n{stale}")
+        assert connect_existing(folder) is None
+        assert sql(server.start(timeout_s=10), "select n from kept") == "7"
+        server.stop()
+        assert stranger.poll() is None
 
 
 def test_a_path_too_long_for_a_socket_gets_a_short_folder(folder: Path) -> None:
