@@ -25,6 +25,8 @@ _NOTHING_YET = 1 << 62
 _RELOAD_AFTER_S = 3600.0
 """Changes are kept for a day; who was away for a good part of it reads all policies again."""
 
+_AT_A_TIME = 100
+
 
 class Feed:
     """Of one process. `poll` belongs on its `Watch`."""
@@ -124,7 +126,9 @@ class Feed:
             rates = overridden(self._plans[one.plan], policy.rates)
             own[one.id] = Policy(scope="organization", scope_id=one.id, rates=rates, caps=policy.caps)
         spent = await self._spent(connection, [policy for policy in own.values() if policy.caps])
-        for policy in own.values():
+        for number, policy in enumerate(own.values()):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # streams go on while a plan of thousands changes
             self._limiter.configure(policy, spent.get(policy.scope_id))
 
     async def _spent(self, connection: Connection, capped: Sequence[Policy]) -> dict[str, dict[Period, Spent]]:

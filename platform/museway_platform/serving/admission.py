@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 
-from museway_billing.journal import Journal
+from museway_billing.journal import Journal, Slot
 from museway_billing.money import MTOK
 from museway_billing.usage import CallIdentity, Tariff, UsageRecord
 from museway_engine.allowance import AllowanceRefused, CallSpec
 from museway_engine.completion import Mode
 from museway_engine.events import UNKNOWN, AnyEvent, Output, Reasoning, ToolCall
-from museway_engine.run import Bound, Prepared
+from museway_engine.run import Prepared
 from museway_platform.identity.ids import new_id
 from museway_platform.identity.principal import Principal
 from museway_platform.limits.limiter import Admitted, Ask, Limiter, Refused, Subject, Used
@@ -63,7 +63,7 @@ class RequestAllowance:
         self._held_tokens = ask.output_tokens
         self._meters: dict[str, CallMeter] = {}
         self._reserved: dict[str, int] = {}
-        self._slots: list[CallMeter] = []
+        self._slots: list[Slot] = []
         self.ended = False
         self._durable = 0
         self.records: list[UsageRecord] = []
@@ -91,7 +91,7 @@ class RequestAllowance:
             now_us=now_us,
         )
         self._meters[spec.rid] = meter
-        self._slots.append(meter)
+        self._slots.append(slot)
         return meter
 
     def fits(self, specs: Sequence[CallSpec]) -> bool:
@@ -254,17 +254,18 @@ class RequestAllowance:
             await self._limiter.settle(self._hold_id, _used(self.records))
         else:
             await self._limiter.release(self._hold_id)
-        for meter in self._slots:
-            meter.slot.free()
+        for slot in self._slots:
+            slot.free()
 
 
 def _used(records: Sequence[UsageRecord]) -> Used:
-    return Used(
-        input_tokens=sum(r.input or 0 for r in records),
-        cached_tokens=sum(r.cached_input or 0 for r in records),
-        output_tokens=sum((r.reasoning or 0) + (r.output or 0) for r in records),
-        amount=sum(r.amount_nano_usd - r.credited_nano_usd for r in records),
-    )
+    input_ = cached = output = amount = 0
+    for record in records:
+        input_ += record.input or 0
+        cached += record.cached_input or 0
+        output += (record.reasoning or 0) + (record.output or 0)
+        amount += record.amount_nano_usd - record.credited_nano_usd
+    return Used(input_tokens=input_, cached_tokens=cached, output_tokens=output, amount=amount)
 
 
 class Admission:
@@ -302,32 +303,31 @@ class Admission:
 def first_ask(prepared: Prepared, budget: Budget) -> Ask:
     """The worst case of the first phase; of a stream's tokens only the first step."""
     first = prepared.first
+    reasoning, output = first.reasoning, first.output
     if prepared.resolved is not Mode.CONTEMPLATING:
-        step = STEP_TOKENS * max(1, prepared.completion.n)
-        reasoning = min(first.reasoning, step)
-        output = min(first.output, step) if reasoning == 0 else 0
-        first = Bound(input=first.input, cached_input=first.cached_input, reasoning=reasoning, output=output)
-    amount = cover.bound_cost(budget.tariff, first)
-    return _ask(prepared, budget, first, amount if budget.max_cost is None else min(amount, budget.max_cost))
+        step = STEP_TOKENS * prepared.completion.n
+        reasoning, output = (min(reasoning, step), 0) if reasoning else (0, min(output, step))
+    return _ask(prepared, budget, reasoning, output)
 
 
 def _smaller(ask: Ask, prepared: Prepared, budget: Budget, left: int) -> Ask | None:
     """The same request with as many tokens in its first step as `left` covers; None where it covers none."""
     first, tariff = prepared.first, budget.tariff
-    prompt = cover.bound_cost(tariff, Bound(input=first.input, cached_input=first.cached_input, reasoning=0, output=0))
+    prompt = cover.counts_cost(tariff, first.input, first.cached_input, 0, 0)
     tokens = min(ask.output_tokens - 1, (left - prompt) * MTOK // max(1, tariff.reasoning, tariff.output))
     if tokens < 1 or prepared.resolved is Mode.CONTEMPLATING:
         return None
-    bound = Bound(input=first.input, cached_input=first.cached_input, reasoning=0, output=tokens)
-    return _ask(prepared, budget, bound, cover.bound_cost(tariff, bound))
+    return _ask(prepared, budget, 0, tokens)
 
 
-def _ask(prepared: Prepared, budget: Budget, bound: Bound, amount: int) -> Ask:
-    principal = budget.principal
+def _ask(prepared: Prepared, budget: Budget, reasoning: int, output: int) -> Ask:
+    principal, first = budget.principal, prepared.first
+    amount = cover.counts_cost(budget.tariff, first.input, first.cached_input, reasoning, output)
     return Ask(
-        hold_id=new_id("hold"),
+        # One hold a request, so they share the ULID; a second ask of one request follows a refusal, which debited nothing.
+        hold_id="hold_" + prepared.completion.request_id.removeprefix("req_"),
         subject=Subject(principal.organization, principal.project, principal.key, prepared.resolved.value),
-        input_tokens=bound.input + bound.cached_input,
-        output_tokens=bound.reasoning + bound.output,
-        amount=amount,
+        input_tokens=first.input + first.cached_input,
+        output_tokens=reasoning + output,
+        amount=amount if budget.max_cost is None else min(amount, budget.max_cost),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -44,10 +44,6 @@ class Bill(Struct, frozen=True, kw_only=True):
     chosen: Chosen | None
 
 
-def sum_cost(records: Iterable[UsageRecord]) -> int:
-    return sum(record.amount_nano_usd - record.credited_nano_usd for record in records)
-
-
 def make_bill(
     prepared: Prepared,
     records: Sequence[UsageRecord],
@@ -63,27 +59,30 @@ def make_bill(
     """
     agents = prepared.resolved is Mode.CONTEMPLATING
     done = done or Done(stop_reason="complete")
+    input_ = cached_input = reasoning = output = cost = 0
+    for record in records:
+        input_ += record.input or 0
+        cached_input += record.cached_input or 0
+        reasoning += record.reasoning or 0
+        output += record.output or 0
+        cost += record.amount_nano_usd - record.credited_nano_usd
     return Bill(
         request_id=prepared.completion.request_id,
         mode=prepared.resolved,
         price_version=version,
-        cost=sum_cost(records),
+        cost=cost,
         stop_reason="budget_exhausted" if exhausted else done.stop_reason,
         client_prompt_tokens=_client_prompt(prepared, records),
-        input=_total(record.input for record in records),
-        cached_input=_total(record.cached_input for record in records),
-        reasoning=_total(record.reasoning for record in records),
-        output=_total(record.output for record in records),
+        input=input_,
+        cached_input=cached_input,
+        reasoning=reasoning,
+        output=output,
         budget=done.budget,
         used=done.used,
         rounds=done.rounds,
         agents=tuple(_row(record) for record in records) if agents else (),
         chosen=chosen,
     )
-
-
-def _total(counts: Iterable[int | None]) -> int:
-    return sum(count for count in counts if count is not None)
 
 
 def _client_prompt(prepared: Prepared, records: Sequence[UsageRecord]) -> int:

@@ -31,5 +31,11 @@ def affordable(tariff: Tariff, spec: CallSpec, money: int) -> int:
 
 def bound_cost(tariff: Tariff, bound: Bound) -> int:
     """What a hold of the whole bound takes; answers may turn out to hold reasoning."""
-    prompt = cover(tariff, input=bound.input, cached_input=bound.cached_input)
-    return prompt + cover(tariff, reasoning=bound.reasoning) + cover_produced(tariff, bound.output)
+    return counts_cost(tariff, bound.input, bound.cached_input, bound.reasoning, bound.output)
+
+
+def counts_cost(tariff: Tariff, input_: int, cached_input: int, reasoning: int, output: int) -> int:
+    """`bound_cost` of bare counts. Rounded up once: bills round each line down, so no split of them comes to more."""
+    dearest = max(tariff.reasoning, tariff.output)
+    prompt = input_ * tariff.input + cached_input * tariff.cached_input
+    return -(-(prompt + reasoning * tariff.reasoning + output * dearest) // MTOK)

@@ -81,8 +81,7 @@ class CallMeter:
     def prompt(self, prompt: int, cached: int) -> None:
         if prompt > self.spec.prompt_bound:
             log.error("prompt bound broken: %s counted, %s bound", prompt, self.spec.prompt_bound)
-        self._meter.prompt(prompt, cached)
-        self.slot.update(prompt, cached, self.reasoning, self.output)
+        self._meter.prompt(prompt, cached)  # into the slot with the first delivery: before it, the prompt isn't charged
 
     def count(self, reasoning: int, output: int) -> bool:
         """Internal calls: what is reported is billed, up to the cover."""

@@ -59,7 +59,7 @@ class Answering:
         """A live line per agent; through a pipe one line each time an agent's state changes."""
         before = self._agents.get((event.phase, event.index))
         self._agents[event.phase, event.index] = event
-        self._agreement = f"{event.agree} of {event.finished} that finished agree" if event.finished else ""
+        self._agreement = f"{event.agree} of {event.finished} that finished agree" if event.agree else ""
         if self._console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self._console, auto_refresh=False, transient=False)

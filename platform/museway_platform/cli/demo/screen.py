@@ -14,7 +14,7 @@ from museway_platform.cli.demo.questions import Question
 from museway_platform.cli.money import dollars
 
 _PIPE_WIDTH = 110
-_ROOMY_WIDTH = 96
+_ROOMY_WIDTH = 100
 
 
 class Screen:
