@@ -108,7 +108,9 @@ def test_an_interrupted_run_is_taken_up_by_the_next(checkout: Path, number: sign
     assert process.wait(60) != 0
     gate.rename(checkout / "open gate")
     again = _start(checkout)
-    with (checkout / "open gate").open("r+b", buffering=0) as waiting:  # frees the stand-in where it outlived its starter (SIGKILL)
+    with (checkout / "open gate").open(
+        "r+b", buffering=0
+    ) as waiting:  # frees the stand-in where it outlived its starter (SIGKILL)
         waiting.write(b"go\n")
         assert again.wait(60) == 0
     process.communicate()

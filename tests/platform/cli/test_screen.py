@@ -24,7 +24,7 @@ _ROWS = [
 ]
 
 
-@pytest.mark.parametrize("columns", [80, 95, 96, 200])
+@pytest.mark.parametrize("columns", [80, 99, 100, 200])
 def test_every_cell_is_whole(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")
