@@ -11,13 +11,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+from msgspec import Struct
+
 from museway_billing.ledger import store as ledger
 from museway_platform.database.changes import ChangeReader
 from museway_platform.database.pool import Connection, Pool
 from museway_platform.limits import store
 from museway_platform.limits.limiter import Scope
 from museway_platform.limits.memory import MemoryLimiter, Spent
-from museway_platform.limits.policy import Period, PlanLimits, Policy, overridden
+from museway_platform.limits.policy import PlanLimits, Policy, overridden
 from museway_platform.limits.spending import bounds
 
 _NOTHING_YET = 1 << 62
@@ -26,6 +28,12 @@ _RELOAD_AFTER_S = 3600.0
 """Changes are kept for a day; who was away for a good part of it reads all policies again."""
 
 _AT_A_TIME = 100
+
+
+class _Sum(Struct, frozen=True):
+    question: store.SpentQuestion
+    amount: int
+    drained_before: int
 
 
 class Feed:
@@ -125,20 +133,19 @@ class Feed:
             policy = own.get(one.id) or Policy(scope="organization", scope_id=one.id)
             rates = overridden(self._plans[one.plan], policy.rates)
             own[one.id] = Policy(scope="organization", scope_id=one.id, rates=rates, caps=policy.caps)
-        spent = await self._spent(connection, [policy for policy in own.values() if policy.caps])
+        sums = await self._sums(connection, [policy for policy in own.values() if policy.caps])
         for number, policy in enumerate(own.values()):
             if number % _AT_A_TIME == 0:
                 await asyncio.sleep(0)  # streams go on while a plan of thousands changes
-            self._limiter.configure(policy, spent.get(policy.scope_id))
+            self._limiter.configure(
+                policy,
+                {ledger_sum.question.period: self._spent(ledger_sum) for ledger_sum in sums.get(policy.scope_id, ())},
+            )
 
-    async def _spent(self, connection: Connection, capped: Sequence[Policy]) -> dict[str, dict[Period, Spent]]:
-        """What caps that are new begin with: the ledger's sum, and all that the organization used and is not in it yet.
-
-        The second part is the whole organization's though the cap may be one key's, and counts twice what is drained while
-        the ledger is asked: at most a second's usage too much, in the period in which the cap is set. Never too little.
-        """
+    async def _sums(self, connection: Connection, capped: Sequence[Policy]) -> dict[str, list[_Sum]]:
+        """What the ledger has for each cap, by scope."""
         owners = await store.owners(connection, [policy.scope_id for policy in capped])
-        drained_before = {owner: self._limiter.flow(owner).drained for owner in owners.values()}
+        drained = {owner: self._limiter.flow(owner).drained for owner in owners.values()}
         now = self._wall_ns()
         questions = [
             store.SpentQuestion(policy.scope, policy.scope_id, owner, cap.period, bounds(cap.period, now)[0])
@@ -146,13 +153,20 @@ class Feed:
             if (owner := owners.get(policy.scope_id)) is not None
             for cap in policy.caps
         ]
-        sums = await store.spent(connection, questions)
-        found: dict[str, dict[Period, Spent]] = {}
-        for question, amount in zip(questions, sums, strict=True):
-            owner = question.organization
-            on_its_way = self._limiter.flow(owner).settled - drained_before[owner]
-            found.setdefault(question.scope_id, {})[question.period] = Spent(question.since, amount + on_its_way)
-        return found
+        sums: dict[str, list[_Sum]] = {}
+        for question, amount in zip(questions, await store.spent(connection, questions), strict=True):
+            sums.setdefault(question.scope_id, []).append(_Sum(question, amount, drained[question.organization]))
+        return sums
+
+    def _spent(self, ledger_sum: _Sum) -> Spent:
+        """What a cap that is new begins with: the ledger's sum, and all that the organization used and is not in it yet.
+
+        The second part is the whole organization's though the cap may be one key's, and counts twice what was drained while
+        the ledger was asked: at most a second's usage too much, in the period in which the cap is set. Never too little,
+        so to be taken in the same step in which the cap begins to count.
+        """
+        settled = self._limiter.flow(ledger_sum.question.organization).settled
+        return Spent(ledger_sum.question.since, ledger_sum.amount + settled - ledger_sum.drained_before)
 
 
 def _scope(scope_id: str) -> Scope:
