@@ -103,7 +103,9 @@ def test_a_bucket_is_asked_with_rate_and_le() -> None:
     for parameter in _queries():
         query = parameter.values[0]
         if "histogram_quantile" in query:
-            assert re.search(r"_bucket(\{[^}]*\})?\[", query) and "le" in _GROUPED.findall(query)[0] and "rate(" in query
+            assert (
+                re.search(r"_bucket(\{[^}]*\})?\[", query) and "le" in _GROUPED.findall(query)[0] and "rate(" in query
+            )
 
 
 def test_every_metric_of_ours_is_on_the_dashboard() -> None:

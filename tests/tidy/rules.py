@@ -118,6 +118,7 @@ _TASK_OWNERS = (
     "engine/museway_engine/lifetimes.py",
     "platform/museway_platform/serving/lifetimes.py",
     "platform/museway_platform/api/connection.py",
+    "platform/museway_platform/gateway.py",
 )
 
 

@@ -91,7 +91,11 @@ def files() -> tuple[Path, ...]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _PASSED_OVER and not name.endswith(".egg-info")]
+        folders[:] = [
+            name
+            for name in folders
+            if name not in _PASSED_OVER and not name.startswith(".") and not name.endswith(".egg-info")
+        ]
         yield from (Path(parent, name) for name in names if not name.endswith((".pyc", ".so", ".o")))
 
 
