@@ -29,7 +29,7 @@ import pytest
 
 from customers import Customer, customer
 from museway_billing.ledger import store as ledger
-from museway_billing.money import USD
+from museway_billing.money import USD, NanoUsd
 from museway_engine.runtime.launch import free_port
 from museway_platform.cli.gateway_process import granian_command
 from museway_platform.database.pool import Pool, open_pool
@@ -159,7 +159,7 @@ class Gateway:
                 await ledger.grant(
                     connection,
                     organization=made.organization.id,
-                    amount=usd * USD if nano_usd is None else nano_usd,
+                    amount=NanoUsd(usd * USD if nano_usd is None else nano_usd),
                     txn_id=new_id("txn"),
                 )
             return made

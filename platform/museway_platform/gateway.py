@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -77,7 +77,7 @@ class Process:
         await self._chat(scope, receive, send)
 
     @asynccontextmanager
-    async def lifespan(self, _: Litestar) -> AsyncIterator[None]:
+    async def lifespan(self, _: Litestar) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             await self._open(stack)
             _freeze_garbage()

@@ -16,7 +16,7 @@ CHAT = {"model": "muse", "messages": [{"role": "user", "content": "Hi"}], "max_t
 
 
 def paths() -> set[str]:
-    built = {path for route in ROUTES for path in route.paths}  # type: ignore[union-attr]  (all are HTTP handlers)
+    built: set[str] = {path for route in ROUTES for path in route.paths}
     return {path.replace("{model:str}", "muse").replace("{request_id:str}", "req_x") for path in built}
 
 

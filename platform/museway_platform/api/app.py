@@ -10,7 +10,8 @@ from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
-from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from museway_platform.api import account, health, models, usage
 from museway_platform.api.errors import (
@@ -41,7 +42,7 @@ PLANNED = (
 
 HOT_PATH = "/v1/chat/completions"
 
-ROUTES: Sequence[ControllerRouterHandler] = (
+ROUTES: Sequence[HTTPRouteHandler] = (
     models.list_models,
     models.get_model,
     account.get_balance,
@@ -95,7 +96,7 @@ def _request_ids(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         request_id = new_id("req")
-        scope.setdefault("state", {})[REQUEST_ID] = request_id
+        scope["state"][REQUEST_ID] = request_id
 
         async def tagged(message: Message) -> None:
             if message["type"] == "http.response.start":

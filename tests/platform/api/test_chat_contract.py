@@ -139,7 +139,10 @@ def test_modes_by_field_alias_and_effort(client: httpx2.Client) -> None:
 
 
 def test_tools_json_schema_logprobs_and_choices(client: httpx2.Client) -> None:
-    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    tool: dict[str, Any] = {
+        "type": "function",
+        "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
+    }
     called = client.post(URL, json={"model": "muse", "messages": MESSAGES, "tools": [tool], "tool_choice": "required"})
     (choice,) = called.json()["choices"]
     assert choice["finish_reason"] == "tool_calls"
