@@ -80,6 +80,7 @@ class Observer:
         self._requests.add(
             RequestLine(
                 time=now(),
+                level="info" if status < 500 else "error",
                 request_id=seen.request_id,
                 route=seen.route,
                 status=status,

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -21,12 +22,11 @@ LINES_MAX = 4096
 _encode = msgspec.json.Encoder().encode_into
 
 
-class RequestLine(Struct, omit_defaults=True, kw_only=True):
+class RequestLine(Struct, omit_defaults=True, kw_only=True, tag_field="logger", tag="museway.request"):
     """What is kept of a request. Never a body, a key's secret or a prompt."""
 
     time: datetime
-    level: str = "info"
-    logger: str = "museway.request"
+    level: Literal["info", "warning", "error"]
     request_id: str
     route: str
     status: int

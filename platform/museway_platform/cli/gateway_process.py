@@ -27,7 +27,7 @@ DRAIN_S = 30
 def granian_command(*, host: str, port: int, processes: int) -> list[str]:
     """How the gateway is served, in production and by `up` alike (the reasons for each flag: tests/bench/RESULTS.md)."""
     return [
-        *(sys.executable, "-m", "granian", "museway_platform.gateway:create_app", "--factory"),
+        *(sys.executable, "-m", "granian", "museway_platform.cli.server_worker:create_app", "--factory"),
         *("--host", host, "--port", str(port), "--workers", str(processes)),
         *("--interface", "asgi", "--loop", "uvloop", "--http", "1"),
         *("--respawn-failed-workers", "--workers-kill-timeout", str(DRAIN_S)),
@@ -70,7 +70,7 @@ class GatewayProcess:
             async with asyncio.timeout(timeout_s):
                 while True:
                     self._raise_if_ended()
-                    status, missing = await asyncio.to_thread(_readiness, self.url)
+                    status, missing = await asyncio.to_thread(readiness, self.url)
                     if status == 200:
                         self._was_ready = True
                         return
@@ -95,7 +95,7 @@ class GatewayProcess:
             raise Failure(f"the gateway ended with status {status}: {' | '.join(tail)} (its log is {self.log})")
 
 
-def _readiness(url: str) -> tuple[int, str]:
+def readiness(url: str) -> tuple[int, str]:
     """The status of /readyz (0: nobody answers) and what it says is missing."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=_PROBE_TIMEOUT_S)

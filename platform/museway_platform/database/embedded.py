@@ -178,15 +178,21 @@ class EmbeddedPostgres:
         log = self._root / "postgres.log"
         if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:
             log.replace(log.with_suffix(".log.1"))
+        begins = 0
         while True:
-            # Again and again: a postmaster that was just killed leaves its shared memory to its dying backends a while.
             if self._process is None or self._process.poll() is not None:
+                if self._process is not None and not _may_pass(_last_words(log, begins)):
+                    break
+                begins = log.stat().st_size if log.exists() else 0
                 self._process = self._spawn(bin_dir, socket_dir, log)
             server = cluster.postmaster(self._pgdata)
             if server is not None and server.pid == self._process.pid and cluster.answers(server):
                 self._dsn = cluster.dsn(socket_dir)
                 return
-            _tick(deadline, f"PostgreSQL does not start: {_last_line(log)} (see {log})")
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+        raise EmbeddedPostgresError(f"PostgreSQL does not start: {_last_words(log, begins)} (see {log})")
 
     def _end_orphan(self, deadline: float) -> None:
         """A server whose owner is dead is about to get its signal; it is ended rather than used, for it would go at
@@ -254,9 +260,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no message"
+def _may_pass(said: str) -> bool:
+    """Whether a server that ended with these words may start when it is tried again: a postmaster that was just killed
+    leaves its shared memory to its dying backends for a while."""
+    return "shared memory" in said or "lock file" in said
+
+
+def _last_words(log: Path, since: int) -> str:
+    """Why the server that wrote from byte `since` on ended; or what it said last."""
+    with log.open("rb") as file:
+        file.seek(since)
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
+    return (fatal or lines or ["it said nothing"])[-1]
 
 
 def _die_with_parent() -> Callable[[], None] | None:

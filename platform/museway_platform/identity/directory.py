@@ -25,6 +25,7 @@ log = logging.getLogger("museway.identity")
 KNOWN_SERVE_S = 60.0
 UNKNOWN_STAYS_S = 5.0
 ENTRIES_MAX = 100_000
+REFUSALS_MAX = 10_000
 LOOKUP_S = 2.0
 LOOKUPS_MAX = 8
 """Look-ups at once: a flood of well-formed unknown secrets may not take every connection of the pool."""
@@ -149,7 +150,7 @@ class Directory:
     def _remember_refusal(self, sha256: bytes, refusal: Unauthenticated, generation: int) -> None:
         if generation != self._generation:
             return
-        if len(self._refused) >= ENTRIES_MAX:
+        if len(self._refused) >= REFUSALS_MAX:
             del self._refused[next(iter(self._refused))]
         self._refused[sha256] = (refusal, self._clock() + UNKNOWN_STAYS_S)
 
