@@ -162,6 +162,17 @@ def test_a_second_owner_is_refused_in_one_line(folder: Path) -> None:
     owner.end()
 
 
+def test_a_server_that_cannot_start_says_why_at_once(folder: Path) -> None:
+    server = EmbeddedPostgres(folder)
+    server.start()
+    server.stop()
+    (folder / "pgdata" / "PG_VERSION").write_text("12\n")
+    with pytest.raises(EmbeddedPostgresError, match="incompatible with server") as caught:
+        server.start()
+    assert "\n" not in str(caught.value)
+    assert connect_existing(folder) is None
+
+
 def test_an_interrupted_first_start_is_begun_again(folder: Path) -> None:
     (folder / "pgdata.partial").mkdir(parents=True)
     (folder / "pgdata.partial" / "PG_VERSION").write_text("18\n")
