@@ -68,7 +68,7 @@ class Engine:
                     group.create_task(model.monitor.run())
         finally:
             for worker in self._all_workers():
-                worker.is_up, worker.reason = False, "not watched"
+                worker.gone("not watched")
 
     def prepare(self, completion: Completion, *, prompt_tokens: int | None = None) -> Prepared:
         """Decide the mode and the bounds; pure. `prompt_tokens`: the exact count, where it was asked of a worker.

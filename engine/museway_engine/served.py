@@ -20,7 +20,6 @@ from museway_engine.profiles.facts import Facts
 from museway_engine.profiles.probe import Probe
 from museway_engine.profiles.profile import Profile, pick_profile, profiles
 from museway_engine.worker.client import Client, Timing
-from museway_engine.worker.encode import Kwargs
 from museway_engine.worker.shapes import ModelFacts, ServedModels, ServerFacts
 from museway_engine.worker.tokenizer import Tokenizer
 
@@ -104,9 +103,10 @@ class ServedModel:
             return "does not tokenize"
         if self.facts is not None and _identity(facts) != _identity(self.facts):
             log.error("worker %s tokenizes otherwise than the workers before it", worker.url)
-            if any(other.is_ready for other in self.pool.workers):
+            if any(other.is_met for other in self.pool.workers if other is not worker):
                 return "serves another model than the others"
         self.facts = facts
+        worker.is_met = True
         log.info("worker %s: profile %s, context %s", worker.url, facts.profile.name, facts.context)
         return None
 
@@ -122,11 +122,17 @@ class ServedModel:
             return profiles()[self.config.profile]
         model = await _ask(worker.client, "/model_info", _model_facts) or ModelFacts()
         sample = Completion(request_id="sys_probe", model=self.config.id, messages=(Message(role="user", content="x"),))
-        tokenizer = self.tokenizer(worker)
-        kwargs: Kwargs = {}
-        shown = await tokenizer.detokenize(await tokenizer.conversation(sample, kwargs), skip_special=False)
+        shown = await _rendered(self.tokenizer(worker), sample)
         told = " ".join((self.config.id, model.model_path, model.served_model_name, model.model_type or "", shown))
         return pick_profile(told, server.device)
+
+
+async def _rendered(tokenizer: Tokenizer, sample: Completion) -> str:
+    """A prompt as the model reads it (its system text may name the family); "" where the worker can't show it."""
+    try:
+        return await tokenizer.detokenize(await tokenizer.conversation(sample, {}), skip_special=False)
+    except EngineError:
+        return ""
 
 
 def _identity(facts: Facts) -> Facts:

@@ -65,13 +65,13 @@ class Monitor:
             reason = await self._look(worker)
             if reason is None:
                 misses = 0
-                self._set(worker, is_up=True, reason="ready")
+                self._set_up(worker)
                 has_loads = has_loads and await self._read_load(worker)
                 self._pool.wake()
             else:
                 misses += 1
                 if not worker.is_up or misses >= self._pace.misses_max or reason == "refused":
-                    self._set(worker, is_up=False, reason=reason)
+                    self._set_down(worker, reason)
                     has_loads = True
             await asyncio.sleep(self._pace.look_s * random.uniform(0.9, 1.1))
 
@@ -100,8 +100,13 @@ class Monitor:
             worker.take_load(loads[0])
         return True
 
-    def _set(self, worker: Worker, *, is_up: bool, reason: str) -> None:
-        if worker.is_up != is_up:
-            log.info("worker %s is %s (%s)", worker.url, "up" if is_up else "down", reason)
+    def _set_up(self, worker: Worker) -> None:
+        if not worker.is_up:
+            log.info("worker %s is up", worker.url)
+            worker.is_up, worker.reason = True, "ready"
             self._changed.set()
-        worker.is_up, worker.reason = is_up, reason
+
+    def _set_down(self, worker: Worker, reason: str) -> None:
+        if worker.is_up or worker.reason != reason:
+            log.info("worker %s is down (%s)", worker.url, reason)
+        worker.gone(reason)

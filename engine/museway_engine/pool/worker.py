@@ -50,6 +50,8 @@ class Worker:
         self.url = client.url
         self.model = model
         self.is_up = False
+        self.is_met = False
+        """What it serves is known, and is what the pool serves."""
         self.reason = "not asked yet"
         self.breaker = Breaker()
         self.running_max = RUNNING_DEFAULT
@@ -65,9 +67,10 @@ class Worker:
     def is_ready(self) -> bool:
         return self.is_up and not self.breaker.is_open
 
-    def gone(self) -> None:
-        """It refuses connections: it gets no call until the monitor has met it again."""
-        self.is_up, self.reason = False, "refused"
+    def gone(self, reason: str = "refused") -> None:
+        """It gets no call until the monitor has met it again: it may come back as another."""
+        self.is_up = self.is_met = False
+        self.reason = reason
 
     @property
     def state(self) -> str:

@@ -12,7 +12,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from museway_engine.completion import CalledTool, Completion, Message, Tool
-from museway_engine.errors import InvalidForModel
+from museway_engine.errors import EngineError
 from museway_engine.profiles.facts import Facts, Overhead, ThinkingIds, common_prefix, common_suffix
 from museway_engine.profiles.profile import GENERIC, Profile, profiles
 from museway_engine.worker.encode import Kwargs
@@ -63,9 +63,7 @@ class Probe:
         pair = await self._more(one, Message(role="assistant", content="x"), _USER)
         alone = [await self._more(one, Message(role=role, content="x")) for role in ("system", "developer")]
         call = await self._more(one, _CALL, _RESULT)
-        tools = [Tool(name=name, parameters=Raw(b"{}")) for name in ("f", "g")]
-        first = max(0, len(await self._render(_USER, tools=tools[:1])) - one)
-        second = max(0, len(await self._render(_USER, tools=tools)) - one - first)
+        first, second = await self._tools(one)
         return Overhead(
             base=one + _SLACK,
             message=max(-(-pair // 2), *alone) + _SLACK,
@@ -74,13 +72,22 @@ class Probe:
             call=call + _SLACK,
         )
 
+    async def _tools(self, one: int) -> tuple[int, int]:
+        """How many tokens one tool adds, and a second one; 0 where the template takes none (as in `_more`)."""
+        tools = [Tool(name=name, parameters=Raw(b"{}")) for name in ("f", "g")]
+        try:
+            first = max(0, len(await self._render(_USER, tools=tools[:1])) - one)
+            return first, max(0, len(await self._render(_USER, tools=tools)) - one - first)
+        except EngineError:
+            return 0, 0
+
     async def _more(self, one: int, *messages: Message) -> int:
         """How many tokens these messages add; 0 where the template refuses them (then the worker refuses them too)."""
         first = messages if messages[0].role in ("system", "developer") else ()
         later = () if first else messages
         try:
             return max(0, len(await self._render(*first, _USER, *later)) - one)
-        except InvalidForModel:
+        except EngineError:
             return 0
 
     # ------------------------------------------------------------------ the places where ids are put in
@@ -135,7 +142,11 @@ class Probe:
         """Of the ids that frame a prompt those that are no text."""
         whole = await self._render(_USER)
         framing = {*tail, *whole[:3]}
-        shown = {token: await self._tokenizer.detokenize([token], skip_special=True) for token in framing}
+        try:
+            shown = {token: await self._tokenizer.detokenize([token], skip_special=True) for token in framing}
+        except EngineError:
+            self._notes.append("the worker does not detokenize: framing tokens are not known")
+            return frozenset()
         return frozenset(token for token, text in shown.items() if not text)
 
     async def _render(
