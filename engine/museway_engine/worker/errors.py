@@ -1,4 +1,5 @@
-"""SGLang's errors → ours. A worker's own text (it carries file paths) is logged, never handed on."""
+"""SGLang's errors → ours. A worker's own text is neither handed on (it carries file paths) nor logged (it quotes what the
+customer sent): it stands in the worker's log, under the rid."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ def is_workers_fault(error: EngineError) -> bool:
 def translate(failure: Failure, *, worker: str, rid: str, context: int, delivered: bool) -> EngineError:
     """Our error for what `worker` said of `rid`. `context` is the model's, in tokens."""
     status, message = failure.status, failure.message
-    log.warning("worker %s refused %s: status %s: %.500s", worker, rid, status, message)
+    log.warning("worker %s refused %s: status %s, %s characters", worker, rid, status, len(message))
     if status == 429 or (status == 503 and "queue is full" in message):
         return WorkerLost(worker, delivered=True, cause="queue full") if delivered else WorkerBusy()
     if status >= 500:
