@@ -13,7 +13,7 @@ import pytest
 from msgspec import Raw
 
 from asking.allowance import Book
-from asking.ask import Heard, ask, opened, run
+from asking.ask import Heard, ask, in_rank, opened, run
 from museway_engine.allowance import Outcome
 from museway_engine.completion import (
     Completion,
@@ -223,10 +223,22 @@ async def _turn(engine: Engine, history: list[Message], salt: str) -> tuple[str,
     return call.worker, *call.prompts[0]
 
 
+def _three_for_each(engine: Engine, salt: str) -> list[list[Message]]:
+    """First messages of six conversations, three of which prefer either worker."""
+    chosen: dict[str, list[list[Message]]] = {worker.url: [] for worker in engine.workers()}
+    while any(len(histories) < 3 for histories in chosen.values()):
+        words = _long()
+        histories = chosen[in_rank(engine, ask(words), salt=salt)[0]]
+        if len(histories) < 3:
+            histories.append([Message(role="user", content=words)])
+    return [history for histories in chosen.values() for history in histories]
+
+
 @pytest.mark.timeout(900)
 async def test_conversations_stay_where_their_prefix_is(real_worker: str, second_real_worker: str) -> None:
     salt = _own()
-    histories = [[Message(role="user", content=_long())] for _ in range(6)]
+    async with opened(real_worker, second_real_worker, timing=_PATIENT) as engine:
+        histories = _three_for_each(engine, salt)
     places: list[set[str]] = [set() for _ in histories]
     counted = cached = 0
     for turns in (range(3), range(3, 4)):  # the last turn by a new engine: nothing is remembered but the hash
