@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -35,6 +35,7 @@ from museway_platform.api.metrics import Gauges, Metrics, WorkerGauge
 from museway_platform.api.observe import Observer
 from museway_platform.api.parts import Holder, Parts
 from museway_platform.api.request_log import RequestLog
+from museway_platform.database.lease import AnotherProcess, only_process
 from museway_platform.database.pool import Connection, open_pool
 from museway_platform.database.watch import Watch
 from museway_platform.identity.directory import Directory
@@ -48,6 +49,8 @@ log = logging.getLogger("museway.gateway")
 
 ALIASES = (Mode.INSTANT, Mode.THINKING, Mode.CONTEMPLATING, Mode.AUTO)
 CHANNELS = ("museway_identity", "museway_money", "museway_prices")
+LEASE_SLACK_S = 5.0
+"""How much longer than its drain time a process before this one is waited for."""
 FATAL_EXIT = 70
 """A background task died: what it did can't be done without it. The journal is recovered by the next process."""
 
@@ -79,13 +82,18 @@ class Process:
     @asynccontextmanager
     async def lifespan(self, _: Litestar) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            await self._open(stack)
+            try:
+                await self._open(stack)
+            except AnotherProcess as refusal:
+                log.critical("%s", refusal)
+                raise
             _freeze_garbage()
             yield
             await self._finish_requests()
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self._settings
+        await stack.enter_async_context(only_process(self._dsn, wait_s=settings.drain_s + LEASE_SLACK_S))
         pool = await stack.enter_async_context(open_pool(self._dsn))
         journals = settings.data_dir / "journal"
         journals.mkdir(parents=True, exist_ok=True)
@@ -106,8 +114,9 @@ class Process:
 
         feed = Feed(limiter)
         directory = Directory(pool, introduce=feed.introducer(pool))
+        models = settings.served_models()
         engine = await Engine.open(
-            [ModelConfig(id=settings.model, urls=settings.engine_urls)],
+            [ModelConfig(id=name, urls=m.urls, profile=m.profile, context=m.context) for name, m in models.items()],
             secret=settings.secret_keys[0].reveal().encode(),
             queue=QueueLimits(waiting_max=settings.queue_max),
         )
@@ -131,7 +140,7 @@ class Process:
         background.start("drain", drain.run())
         background.start("recovery", _keep_recovering(drain, journals, settings.recovery_interval_s))
         await watch.caught_up()
-        names = _names(settings.model)
+        names = _names(models)
         self._serving = serving
         self._chat = ChatCompletions(
             serving=serving,
@@ -211,9 +220,12 @@ async def _vital(name: str, work: Coroutine[None, None, None]) -> None:
         os._exit(FATAL_EXIT)
 
 
-def _names(model: str) -> dict[str, tuple[str, Mode | None]]:
-    """Every id a caller may use: the served name and its aliases."""
-    return {model: (model, None), **{f"{model}-{mode.value}": (model, mode) for mode in ALIASES}}
+def _names(models: Iterable[str]) -> dict[str, tuple[str, Mode | None]]:
+    """Every id a caller may use: each served name and its aliases. A served name wins over another's alias."""
+    names: dict[str, tuple[str, Mode | None]] = {}
+    for model in models:
+        names |= {f"{model}-{mode.value}": (model, mode) for mode in ALIASES}
+    return names | {model: (model, None) for model in models}
 
 
 def _missing(engine: Engine, serving: Serving) -> dict[str, str]:

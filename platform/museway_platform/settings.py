@@ -72,6 +72,15 @@ def _default_cache() -> Path:
     return Path("/var/cache/museway") if os.geteuid() == 0 else Path.home() / ".cache" / "museway"
 
 
+class ServedModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of the catalogue that MUSEWAY_MODELS names: a table per served model. `profile` and `context` win over
+    what a worker says of itself."""
+
+    urls: tuple[str, ...]
+    profile: str | None = None
+    context: Positive | None = None
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Facts of the machine and of the services around it. What is a product rule (prices, plans, limits) is data in the
     database. Parts of the platform are given the values they need, never this object. Sizes are bytes, times seconds."""
@@ -160,6 +169,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         made = _generated(self.data_dir / "secrets.toml")
         return msgspec.structs.replace(self, **{name: (Secret(made[name]),) for name in missing})
+
+    def served_models(self) -> dict[str, ServedModelSettings]:
+        """The catalogue by served name; without one, `model` at `engine_urls`. Raises SettingsError."""
+        if self.models is None:
+            return {self.model: ServedModelSettings(urls=self.engine_urls)}
+        try:
+            return msgspec.toml.decode(self.models.read_bytes(), type=dict[str, ServedModelSettings])
+        except (OSError, msgspec.MsgspecError) as error:
+            raise SettingsError(f"{self.models}: {error}") from error
 
     def beside(self, *, data_dir: Path, port: int) -> Settings:
         """These settings for a stack of its own: another directory and port, and none of the database, Redis and secrets
@@ -256,6 +274,10 @@ def _problems(settings: Settings) -> Iterator[str]:
             yield f"{_variable(name)}: a key has fewer than {_SECRET_LENGTH_MIN} characters"
     if settings.admin_bind is not None and not re.fullmatch(r".+:\d{1,5}", settings.admin_bind):
         yield f"MUSEWAY_ADMIN_BIND: {settings.admin_bind!r} is not host:port"
+    if settings.redis_url is not None:
+        yield "MUSEWAY_REDIS_URL: limits shared by Redis are not available yet; unset it and run one process"
+    if settings.admin_bind is not None:
+        yield "MUSEWAY_ADMIN_BIND: not available yet; /metrics is on the gateway's own port"
     if settings.processes > 1 and settings.redis_url is None:
         yield "MUSEWAY_PROCESSES: more than one process needs MUSEWAY_REDIS_URL, which limits and holds are shared by"
     oidc = (settings.oidc_issuer, settings.oidc_client_id, settings.oidc_client_secret)

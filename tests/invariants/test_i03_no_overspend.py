@@ -52,6 +52,17 @@ def test_a_stream_ends_where_its_credit_ends(start_gateway: StartGateway, fake_w
     assert left < balance * 13 // 1000
 
 
+def test_a_second_process_on_one_database_is_refused(start_gateway: StartGateway, fake_worker: FakeWorker) -> None:
+    """Limits and holds live in one process: two of them would each spend the whole balance."""
+    first = start_gateway([fake_worker.url])
+    second = start_gateway([fake_worker.url], ready=False, drain_s="0")
+    second.until(lambda: "another gateway process serves this database" in second.log.read_text(), within_s=30)
+    customer = first.customer()
+    with first.client(customer.secret) as client:
+        assert client.post("/v1/chat/completions", json={"model": "muse", "messages": MESSAGES}).status_code == 200
+    second.kill()
+
+
 def test_max_cost_is_never_passed(start_gateway: StartGateway, fake_worker: FakeWorker) -> None:
     gateway = start_gateway([fake_worker.url])
     customer = gateway.customer()

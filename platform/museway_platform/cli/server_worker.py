@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1
 
 def create_app() -> object:
     """The gateway's ASGI application. Raises SettingsError."""
-    # _end_with_parent()
+    _end_with_parent()
     return gateway.create_app()
 
 

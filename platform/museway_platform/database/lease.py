@@ -1,0 +1,41 @@
+"""One gateway process per database, as long as limits and holds live in its memory.
+
+Two processes that each believe to have the whole balance would spend it twice (I3). The lease is an advisory lock of a
+connection that stays open: PostgreSQL gives it up the moment the process is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from museway_platform.database.pool import open_connection
+
+_TRY = "select pg_try_advisory_lock(hashtextextended('museway.gateway', 0))"
+_POLL_S = 0.2
+
+
+class AnotherProcess(Exception):
+    """Another gateway process holds the lease of this database."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another gateway process serves this database; limits and holds live in one process "
+            "(stop the other one, or wait until it has drained)"
+        )
+
+
+@asynccontextmanager
+async def only_process(dsn: str, *, wait_s: float) -> AsyncGenerator[None]:
+    """Hold the lease inside the context; a process that still drains is waited for. Raises AnotherProcess.
+
+    Does not notice when PostgreSQL restarts and the lock is gone: fencing by epochs is the journal's.
+    """
+    async with open_connection(dsn, statement_timeout_s=None) as connection:
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while not await connection.fetchval(_TRY):
+            if asyncio.get_running_loop().time() >= deadline:
+                raise AnotherProcess
+            await asyncio.sleep(_POLL_S)
+        yield
