@@ -16,6 +16,7 @@ _STARTED = (
     "museway.cli",
     "museway_platform.__main__",
     "museway_platform.cli",
+    "museway_platform.cli.server_worker",
     "museway_platform.gateway",
     "museway_platform.api.openapi",
     "museway_platform.database.migrate",
