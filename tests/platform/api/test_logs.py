@@ -10,8 +10,11 @@ import msgspec
 import pytest
 
 from museway_platform.api import logs
-from museway_platform.identity import keys
 from museway_platform.limits.memory import HoldFault
+
+
+SECRET = "mw_test_0TBbSF7Gfh9DJfOK4FuDgmhOmSl000000"
+"""Not minted here: parameters are the same in every test process."""
 
 
 def written(record: logging.LogRecord) -> dict[str, object]:
@@ -55,7 +58,7 @@ def test_records_of_other_rooms_carry_the_request_of_their_task() -> None:
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        (f"key {keys.mint('live')} refused", "key [redacted] refused"),
+        (f"key {SECRET} refused", "key [redacted] refused"),
         ("Authorization: Bearer abc.def", "Authorization: [redacted]"),
         ("sk_live_0123456789abcdef and sk-proj-0123456789abcdef", "[redacted] and [redacted]"),
         ("whsec_0123456789abcdef", "[redacted]"),
@@ -94,7 +97,7 @@ def test_of_a_librarys_exception_only_type_and_place_are_written() -> None:
 
 def test_our_own_exceptions_say_what_they_are_about() -> None:
     cause = raised(KeyError("secret"))
-    error = HoldFault(f"hold_1 of {keys.mint('test')}")
+    error = HoldFault(f"hold_1 of {SECRET}")
     error.__cause__ = cause
     line = written(record("failed", error=raised(error)))
     chain = msgspec.convert(line["exception"], list[dict[str, object]])
