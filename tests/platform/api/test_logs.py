@@ -12,7 +12,6 @@ import pytest
 from museway_platform.api import logs
 from museway_platform.limits.memory import HoldFault
 
-
 SECRET = "mw_test_0TBbSF7Gfh9DJfOK4FuDgmhOmSl000000"
 """Not minted here: parameters are the same in every test process."""
 
