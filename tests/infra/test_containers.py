@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from museway.cli.dispatch import main
+from museway_billing.receipts import Signer
+from museway_platform.settings import Settings
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 DOCKERFILES = sorted((INFRA / "docker").glob("*.Dockerfile"))
@@ -102,6 +108,40 @@ def test_compose_opens_no_worker_and_nothing_to_the_world() -> None:
 def test_compose_holds_no_secret() -> None:
     assert not _SECRET.search((INFRA / "compose.yaml").read_text())
     assert not re.search(r"^\w+_(KEYS|PASSWORD)=.", (INFRA / "secrets.example.env").read_text(), re.MULTILINE)
+
+
+def test_the_gateway_accepts_the_settings_that_compose_gives_it() -> None:
+    filled = {
+        name: f"postgresql://m:{value}@postgres/m" if name == "MUSEWAY_DATABASE_URL" else secrets.token_hex(32)
+        for name, value in re.findall(r"^(\w+)=(.*)$", (INFRA / "secrets.example.env").read_text(), re.MULTILINE)
+    }
+    for service in ("gateway", "migrate"):
+        given = _compose()["services"][service].get("environment", {})
+        settings = Settings.load(filled | given).with_secrets()
+        assert settings.database_url is not None
+        Signer([key.reveal() for key in settings.receipt_keys])
+
+
+def _museway_commands() -> list[list[str]]:
+    """Every `museway …` that the images and the compose file start."""
+    run = [part.split() for path in DOCKERFILES for text in _arguments(path, "RUN") for part in text.split("&&")]
+    started = [json.loads(text) for path in DOCKERFILES for text in _arguments(path, "CMD")]
+    composed = [service["command"] for service in _compose()["services"].values() if "command" in service]
+    return [words[1:] for words in run if words[0] == "museway"] + started + composed
+
+
+@pytest.mark.parametrize("words", _museway_commands(), ids=" ".join)
+def test_commands_that_are_started_exist_with_their_flags(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                *(word for word in words if not word.startswith("-") and not word[0].isdigit() and word != "gpu"),
+                "--help",
+            ]
+        )
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in words if word.startswith("--"))
 
 
 def test_the_gateway_gets_longer_to_stop_than_its_streams() -> None:

@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace) -> int:
     require_free(settings.host, settings.port)
     steps = Steps()
     with data_directory(settings.data_dir):
-        installation = None if settings.engine_urls else needed(settings, steps)
+        installation = needed(settings, steps)
         try:
             asyncio.run(_stay_up(plan(settings, installation), steps, as_json=args.json))
         finally:
@@ -55,8 +55,11 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def needed(settings: Settings, steps: Steps) -> Installation:
-    """The engine's environment and model, made where they are missing: minutes, the first time on a machine."""
+def needed(settings: Settings, steps: Steps) -> Installation | None:
+    """The engine's environment and model, made where they are missing: minutes, the first time on a machine. None where
+    workers are named, so that none is started here."""
+    if settings.engine_urls or settings.models is not None:
+        return None
     return install(Cache(settings.cache), model=settings.engine_model, progress=steps)
 
 

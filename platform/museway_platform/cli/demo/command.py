@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     settings, steps, screen = Settings.load(), Steps(), Screen()
     screen.heading("Setting up")
-    installation = None if settings.engine_urls else up.needed(settings, steps)
+    installation = up.needed(settings, steps)
     folder = Path(tempfile.mkdtemp(prefix="museway-demo-"))
     try:
         plan = up.plan(settings.beside(data_dir=folder, port=free_or_any(settings.host, settings.port)), installation)
