@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from urllib.error import URLError
 
 import pytest
 
@@ -34,5 +35,5 @@ def test_it_serves_and_ends(real_worker: str) -> None:
             worker.send_signal(signal.SIGTERM)
             _, said = worker.communicate(timeout=60)
     assert worker.returncode == 130 and b"Traceback" not in said
-    with pytest.raises(OSError):
+    with pytest.raises(URLError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
