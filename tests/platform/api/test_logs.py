@@ -57,7 +57,7 @@ def test_records_of_other_rooms_carry_the_request_of_their_task() -> None:
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        (f"key {SECRET} refused", "key [redacted] refused"),
+        pytest.param(f"key {SECRET} refused", "key [redacted] refused", id="a key"),
         ("Authorization: Bearer abc.def", "Authorization: [redacted]"),
         ("sk_live_0123456789abcdef and sk-proj-0123456789abcdef", "[redacted] and [redacted]"),
         ("whsec_0123456789abcdef", "[redacted]"),
