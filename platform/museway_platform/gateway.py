@@ -21,7 +21,7 @@ from litestar import Litestar
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from museway_billing.journal import Journal
-from museway_billing.journal.drain import Drain
+from museway_billing.journal.drain import Drain, OnDrained
 from museway_billing.journal.recovery import claim_dead
 from museway_billing.money import NanoUsd
 from museway_billing.prices import store as prices
@@ -138,7 +138,7 @@ class Process:
         background.start("requests", requests.run())
         background.start("watch", watch.run())
         background.start("drain", drain.run())
-        background.start("recovery", _keep_recovering(drain, journals, settings.recovery_interval_s))
+        background.start("recovery", _keep_recovering(drain, limiter, journals, settings.recovery_interval_s))
         await watch.caught_up()
         names = _names(models)
         self._serving = serving
@@ -176,17 +176,24 @@ class Process:
             log.warning("requests still ran after %s s: their slots are recovered", self._settings.drain_s)
 
 
-async def _recover(drain: Drain, journals: Path) -> None:
+async def _recover(drain: Drain, journals: Path, on_drained: OnDrained | None = None) -> None:
     """Claim the journals of dead processes on this disk, and hand them to the drain."""
     for claimed in await asyncio.to_thread(claim_dead, journals, ended=time.time_ns() // 1000):
         log.warning("recovered journal %s: %s interrupted calls", claimed.id, len(claimed.recovered))
-        drain.adopt(claimed)
+        drain.adopt(claimed, on_drained=on_drained)
 
 
-async def _keep_recovering(drain: Drain, journals: Path, interval_s: float) -> None:
+async def _keep_recovering(drain: Drain, limiter: MemoryLimiter, journals: Path, interval_s: float) -> None:
+    """What is recovered after balances were read has to lower them here as well as in the ledger."""
+
+    async def found(amounts: Mapping[str, NanoUsd]) -> None:
+        for organization, amount in amounts.items():
+            limiter.recovered(organization, amount)
+            await limiter.drained(organization, amount)
+
     while True:
         await asyncio.sleep(interval_s)
-        await _recover(drain, journals)
+        await _recover(drain, journals, found)
 
 
 class Background:
@@ -204,9 +211,8 @@ class Background:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def start(self, name: str, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(
-            _vital(name, work), name=name
-        )  # tidy: allow task: ended in __aexit__
+        # tidy: allow task: owned by this object, ended in __aexit__
+        task = asyncio.get_running_loop().create_task(_vital(name, work), name=name)
         self._tasks.append(task)
 
 

@@ -43,7 +43,6 @@ def main(argv: Sequence[str]) -> int:
     create.add_argument("--project", help="id or name (default: the organization's oldest)")
     create.add_argument("--name", default="key", help="to tell it from others (default: %(default)s)")
     create.add_argument("--test", action="store_true", help="a mw_test_ key")
-    create.add_argument("--scope", action="append", default=[], help="limit it to this; may be repeated")
     listing = actions.add("list", _list, "an organization's keys, revoked ones too; no secrets")
     listing.add_argument("--org", required=True, help="id or name")
     rotate = actions.add("rotate", _rotate, "a new secret under the same id")
@@ -68,7 +67,7 @@ def issued(new: NewKey) -> Issued:
 async def _create(connection: Connection, args: argparse.Namespace) -> Result:
     where = await project(connection, await organization(connection, args.org), args.project)
     kind: Kind = "test" if args.test else "live"
-    return issued(await store.create_key(connection, where.id, name=args.name, kind=kind, scopes=args.scope))
+    return issued(await store.create_key(connection, where.id, name=args.name, kind=kind))
 
 
 async def _list(connection: Connection, args: argparse.Namespace) -> Result:
