@@ -8,11 +8,11 @@ from museway_engine.worker.generate import GenerateStream
 from museway_engine.worker.stream import ChatStream
 
 _CHAT = (
-    'data: {"id":"req_01KABCDEFGHJKMNPQRSTVWXYZ0.a00000000","object":"chat.completion.chunk","created":1795544855,'
-    '"model":"muse","choices":[{"index":0,"delta":{"reasoning_content":null,"content":" capital"},"logprobs":null,'
-    '"finish_reason":null,"matched_stop":null}],"usage":{"prompt_tokens":37,"total_tokens":39,"completion_tokens":2,'
-    '"prompt_tokens_details":{"cached_tokens":0},"reasoning_tokens":0,"completion_tokens_details":null}}\n\n'
-).encode()
+    b'data: {"id":"req_01KABCDEFGHJKMNPQRSTVWXYZ0.a00000000","object":"chat.completion.chunk","created":1795544855,'
+    b'"model":"muse","choices":[{"index":0,"delta":{"reasoning_content":null,"content":" capital"},"logprobs":null,'
+    b'"finish_reason":null,"matched_stop":null}],"usage":{"prompt_tokens":37,"total_tokens":39,"completion_tokens":2,'
+    b'"prompt_tokens_details":{"cached_tokens":0},"reasoning_tokens":0,"completion_tokens_details":null}}\n\n'
+)
 _GENERATE = (
     'data: {"text":" capital","output_ids":[3575],"meta_info":{"id":"r5","finish_reason":null,"prompt_tokens":37,'
     '"weight_version":"default","num_retractions":0,"reasoning_tokens":0,"completion_tokens":%d,"cached_tokens":36,'
