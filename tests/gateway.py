@@ -34,6 +34,7 @@ from museway_engine.runtime.launch import free_port
 from museway_platform.cli.gateway_process import granian_command
 from museway_platform.database.pool import Pool, open_pool
 from museway_platform.identity.ids import new_id
+from museway_platform.settings import Settings
 from traffic import Wiretap
 
 T = TypeVar("T")
@@ -81,7 +82,8 @@ class Gateway:
     def spawn(self) -> None:
         """Start it without waiting."""
         with self.log.open("ab") as log:
-            command = granian_command(host="127.0.0.1", port=self.port, processes=1)
+            settings = Settings.load(self._environment)
+            command = granian_command(host="127.0.0.1", port=self.port, processes=1, settings=settings)
             self._process = subprocess.Popen(
                 command, env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )

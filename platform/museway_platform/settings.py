@@ -121,8 +121,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often journals of dead processes on this disk are looked for."""
     body_bytes_max: Positive = 8 << 20
     header_bytes_max: Positive = 64 << 10
-    idle_timeout_s: Seconds = 75.0
-    """How long a connection may be silent between requests."""
+    """Of one request's head; at least 8 KiB are always taken."""
+    idle_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 60.0
+    """How long a client may take to send a request's head."""
     queue_max: Positive = 1024
     """Requests that may be under way or waiting in one process; the next is answered 503."""
     drain_s: Seconds = 30.0

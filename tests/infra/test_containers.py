@@ -145,6 +145,6 @@ def test_commands_that_are_started_exist_with_their_flags(words: list[str], caps
 
 
 def test_the_gateway_gets_longer_to_stop_than_its_streams() -> None:
-    from museway_platform.cli.gateway_process import DRAIN_S
+    from museway_platform.settings import Settings
 
-    assert int(_compose()["services"]["gateway"]["stop_grace_period"].removesuffix("s")) > DRAIN_S
+    assert int(_compose()["services"]["gateway"]["stop_grace_period"].removesuffix("s")) > Settings().drain_s

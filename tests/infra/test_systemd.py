@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from museway_platform.cli import commands
-from museway_platform.cli.gateway_process import DRAIN_S
+from museway_platform.settings import Settings
 
 UNITS = sorted((Path(__file__).resolve().parents[2] / "infra" / "systemd").glob("*.service"))
 
@@ -40,7 +40,7 @@ class TestUnit:
 
 def test_the_gateway_gets_longer_to_stop_than_its_streams() -> None:
     gateway = next(path for path in UNITS if path.stem == "museway-gateway")
-    assert int(_service(gateway)["TimeoutStopSec"]) > DRAIN_S
+    assert int(_service(gateway)["TimeoutStopSec"]) > Settings().drain_s
 
 
 def test_there_is_one_per_role() -> None:

@@ -15,22 +15,29 @@ import msgspec
 from museway_engine.runtime.guarded import Guarded
 from museway_platform.api.shapes import Readiness
 from museway_platform.cli.prompt import Failure
+from museway_platform.settings import Settings
 
 _POLL_S = 0.1
 _PROBE_TIMEOUT_S = 5.0
 _TAIL_LINES = 8
 
-DRAIN_S = 30
-"""How long running streams may take to end after SIGTERM before their process is killed."""
+_SETTLE_S = 5.0
+"""After the drain time: what was broken off is settled and drained before the process is killed."""
+_BUFFER_MIN, _IDLE_MS_MAX = 8192, 60_000
+"""What the server allows for the two settings."""
 
 
-def granian_command(*, host: str, port: int, processes: int) -> list[str]:
+def granian_command(*, host: str, port: int, processes: int, settings: Settings) -> list[str]:
     """How the gateway is served, in production and by `up` alike (the reasons for each flag: tests/bench/RESULTS.md)."""
+    idle_ms = min(_IDLE_MS_MAX, max(1, int(settings.idle_timeout_s * 1000)))
+    kill_s = int(settings.drain_s + _SETTLE_S)
     return [
         *(sys.executable, "-m", "granian", "museway_platform.cli.server_worker:create_app", "--factory"),
         *("--host", host, "--port", str(port), "--workers", str(processes)),
         *("--interface", "asgi", "--loop", "uvloop", "--http", "1"),
-        *("--respawn-failed-workers", "--workers-kill-timeout", str(DRAIN_S)),
+        *("--respawn-failed-workers", "--workers-kill-timeout", str(kill_s)),
+        *("--http1-buffer-size", str(max(_BUFFER_MIN, settings.header_bytes_max))),
+        *("--http1-header-read-timeout", str(idle_ms)),
         *("--no-access-log", "--log-level", "warning", "--no-ws"),
     ]
 
@@ -40,7 +47,9 @@ class GatewayProcess:
 
     def __init__(self, *, host: str, port: int, processes: int, environment: Mapping[str, str], log: Path) -> None:
         self.host, self.port, self.log = host, port, log
-        self._command = granian_command(host=host, port=port, processes=processes)
+        settings = Settings.load(environment)
+        self._command = granian_command(host=host, port=port, processes=processes, settings=settings)
+        self._stop_s = settings.drain_s + 2 * _SETTLE_S
         self._environment = environment
         self._process: Guarded | None = None
         self._began_at = 0
@@ -53,7 +62,7 @@ class GatewayProcess:
 
     async def __aenter__(self) -> Self:
         self._began_at = self.log.stat().st_size if self.log.exists() else 0
-        self._process = Guarded(self._command, log=self.log, environment=self._environment, grace_s=DRAIN_S + 2.0)
+        self._process = Guarded(self._command, log=self.log, environment=self._environment, grace_s=self._stop_s)
         return self
 
     async def __aexit__(

@@ -34,7 +34,7 @@ def _run(_: argparse.Namespace) -> int:
         with data_directory(settings.data_dir):
             asyncio.run(_beside_own_database(settings))
         return 0
-    command = granian_command(host=settings.host, port=settings.port, processes=settings.processes)
+    command = granian_command(host=settings.host, port=settings.port, processes=settings.processes, settings=settings)
     # Signals then reach the server directly, and a service manager watches the right process.
     os.execv(command[0], command)
 
