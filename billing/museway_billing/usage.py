@@ -69,6 +69,8 @@ class CallIdentity(Struct, frozen=True, gc=False, array_like=True):
     policy_cached: int = 0
     internal: bool = False
     idempotency_hash: bytes = b""
+    prompt_bound: int | None = None
+    """What the hold was taken for: the prompt is never charged beyond it, whatever the worker counts."""
 
 
 class Line(Struct, frozen=True, gc=False, array_like=True):

@@ -52,7 +52,8 @@ class CallSpec(Struct, frozen=True, kw_only=True):
     `prompt_bound` is never less than what the worker will count (asserted when it reports). `priced_prompt` is how much of
     the prompt may be charged: None is all that is measured, 0 is free (a continuation). Of that, `policy_cached` is charged
     at the cached price whatever the worker reports. `internal` calls are not delivered to the client as text (agents): what
-    they produce counts as billed as soon as it is reported. `produces_reasoning` decides the class of what is produced
+    they produce counts as billed as soon as it is reported. `whole` calls come in one piece: nothing can be cut from them,
+    so they are dispatched with no more than their hold covers. `produces_reasoning` decides the class of what is produced
     where the worker does not tell reasoning apart.
     """
 
@@ -64,6 +65,7 @@ class CallSpec(Struct, frozen=True, kw_only=True):
     priced_prompt: int | None = None
     policy_cached: int = 0
     internal: bool = False
+    whole: bool = False
     produces_reasoning: bool = False
 
 

@@ -142,6 +142,8 @@ class Meter:
             if identity.priced_prompt is None:
                 return _Prompt(None, None)
         charged = self.prompt_tokens if identity.priced_prompt is None else identity.priced_prompt
+        if identity.prompt_bound is not None:
+            charged = min(charged, identity.prompt_bound)
         cached = min(charged, max(identity.policy_cached, self.cached_tokens, 0))
         return _Prompt(charged - cached, cached)
 

@@ -87,6 +87,8 @@ class _Series:
         self.tariffs.insert(place, tariff)
 
     def at(self, date: datetime) -> Tariff | None:
+        if self.dates and self.dates[-1][0] <= date:  # what every request asks for: the latest holds
+            return self.tariffs[-1]
         place = bisect_right(self.dates, date, key=lambda entry: entry[0])
         return self.tariffs[place - 1] if place else None
 

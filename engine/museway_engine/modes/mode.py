@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias, TypeVar
 
 from museway_engine.allowance import Allowance, CallSpec
+from museway_engine.errors import DeadlinePassed
 from museway_engine.events import AnyEvent, FinishReason, StopReason
 from museway_engine.modes.bounds import prepare
 from museway_engine.pool.affinity import affinity_key
@@ -85,8 +86,18 @@ class Turn:
         return ids
 
     async def _tokenized(self, ask: Callable[[Tokenizer], Awaitable[list[int]]]) -> list[int]:
-        """Asks the worker that the calls will go to; where it is lost, they go where the answer came from."""
-        ids, self.pinned = await self.served.tokenized(ask, key=self.key, prefer=self.pinned)
+        """Asks the worker that the calls will go to; where it is lost, they go where the answer came from.
+
+        Raises DeadlinePassed too.
+        """
+        limit = asyncio.timeout_at(self.deadline())
+        try:
+            async with limit:
+                ids, self.pinned = await self.served.tokenized(ask, key=self.key, prefer=self.pinned)
+        except TimeoutError as error:
+            if limit.expired():
+                raise DeadlinePassed from error
+            raise
         return ids
 
     def recount(self, prompt_tokens: int) -> None:

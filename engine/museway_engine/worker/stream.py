@@ -77,6 +77,8 @@ class ChatStream:
             add_special(self._rid, self._choice, delta, n, events)
         content = bytes(delta.content)
         logprobs = None if choice.logprobs == NULL else choice.logprobs.copy()
+        if content[:1] not in (b'"', b"n"):
+            raise Malformed  # spliced into our own JSON, it has to be a string
         if (content != b"null" and content != _EMPTY) or logprobs is not None:
             # log probabilities go along even where a token completes no character
             events.append(Output(self._rid, self._choice, _EMPTY if content == b"null" else content, n, logprobs))

@@ -20,6 +20,14 @@ class Failure(Struct, frozen=True):
     message: str
 
 
+COUNT_END = 1 << 31
+"""No call makes so many tokens; a count from here on, or below zero, is a worker out of its mind."""
+
+
+class CountsAbsurd(Exception):
+    """The worker reported a count that can't be one; nothing it says of this call is believed."""
+
+
 class Tally:
     """Cumulative; -1 is "not said". `is_final`: the counts are the worker's last word. `is_over`: the answer is complete."""
 
@@ -49,6 +57,8 @@ class Tally:
         self.spoke = False
 
     def take_usage(self, usage: Usage) -> None:
+        """Raises CountsAbsurd: no count outside [0, 2^31) gets past here."""
+        _check(usage.completion_tokens, usage.prompt_tokens, usage.cached, usage.reasoning)
         if usage.completion_tokens is not None:
             self.completion = usage.completion_tokens
         if usage.prompt_tokens is not None:
@@ -57,6 +67,8 @@ class Tally:
         self.reasoning = usage.reasoning
 
     def take_meta(self, meta: Meta) -> None:
+        """Raises CountsAbsurd."""
+        _check(meta.completion_tokens, meta.prompt_tokens, meta.cached_tokens, 0)
         if meta.completion_tokens is not None:
             self.completion = meta.completion_tokens
         if meta.prompt_tokens is not None:
@@ -70,6 +82,16 @@ class Tally:
             return None
         reasoning = min(self.reasoning, self.completion)
         return Counts(max(self.prompt, 0), self.cached, reasoning, self.completion - reasoning)
+
+
+def _check(completion: int | None, prompt: int | None, cached: int | None, reasoning: int) -> None:
+    if not (
+        0 <= (completion or 0) < COUNT_END
+        and 0 <= (prompt or 0) < COUNT_END
+        and 0 <= (cached or 0) < COUNT_END
+        and 0 <= reasoning < COUNT_END
+    ):
+        raise CountsAbsurd
 
 
 def finish_of(reason: str) -> WorkerFinish:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from museway_billing.journal import Journal, Slot
 from museway_billing.money import MTOK
@@ -22,9 +24,11 @@ from museway_platform.serving.lifetimes import uninterrupted
 from museway_platform.serving.metering import CallMeter
 from museway_platform.serving.refusals import Denied
 
+log = logging.getLogger("museway.admission")
+
 Recount = Callable[[], Awaitable[Prepared]]
 
-_COUNT_MATTERS = ("credit", "spend", "input_tokens")
+_COUNT_MATTERS = ("credit", "spend", "input_tokens", "output_tokens")
 _COUNTED = (Output, Reasoning, ToolCall)
 
 SETTLE_S = 5.0
@@ -50,8 +54,14 @@ class RequestAllowance:
     """One request's hold, and the meters of its calls (`museway_engine.allowance.Allowance`)."""
 
     def __init__(
-        self, limiter: Limiter, journal: Journal, prepared: Prepared, budget: Budget, ask: Ask, admitted: Admitted
+        self,
+        limiter: Limiter,
+        journal: Journal,
+        prepared: Prepared,
+        budget: Budget,
+        grant: Grant,
     ) -> None:
+        ask, admitted, share = grant.ask, grant.admitted, grant.share
         self._limiter = limiter
         self._journal = journal
         self.prepared = prepared
@@ -64,28 +74,36 @@ class RequestAllowance:
         self._meters: dict[str, CallMeter] = {}
         self._reserved: dict[str, int] = {}
         self._slots: list[Slot] = []
+        self._share = share
         self.ended = False
-        self._durable = 0
         self.records: list[UsageRecord] = []
         self.exhausted = False
         """A refused extension ended the answer (`budget_exhausted`)."""
+        self.shortened = False
+        """A call was dispatched with less than was asked for, since no more was covered."""
+        self.failed = False
+        """The request ends by a failure that is not the client's: all of it is given back."""
 
     # -- the engine's side ------------------------------------------------------------------------------------------
 
     async def open(self, spec: CallSpec) -> CallMeter:
         """Reserve the prompt and a first step; the slot is taken first (JournalFull refuses before any money moves)."""
         tariff = self.tariff
-        wanted = spec.max_tokens if spec.internal else min(spec.max_tokens, STEP_TOKENS)
+        wanted = spec.max_tokens if spec.internal or spec.whole else min(spec.max_tokens, STEP_TOKENS)
+        if self._share is not None and not spec.internal:
+            wanted = min(wanted, self._share)
         slot = self._journal.open_slot(self._identity(spec))
         try:
             covered = await self._reserve(spec, cover.prompt_cost(tariff, spec), wanted)
         except BaseException:
             slot.free()
             raise
+        max_tokens = self._most(spec, covered)
+        self.shortened = self.shortened or max_tokens < spec.max_tokens
         meter = CallMeter(
             spec,
             slot,
-            max_tokens=self._most(spec, covered),
+            max_tokens=max_tokens,
             covered=covered,
             on_closed=self._closed,
             now_us=now_us,
@@ -113,25 +131,30 @@ class RequestAllowance:
             if refused is None:
                 self._reserved[spec.rid] = need
                 return tokens
-            if refused.state.kind == "rate":
-                raise AllowanceRefused from Denied(refused)
-            left = refused.state.left + self._free()
-            tokens = min(tokens - 1, cover.affordable(tariff, spec, left - prompt))
+            tokens = min(tokens - 1, self._still(spec, refused, prompt))
             if tokens <= 0:
                 raise AllowanceRefused from Denied(refused)
         raise AllowanceRefused
 
+    def _still(self, spec: CallSpec, refused: Refused, prompt: int) -> int:
+        """How many tokens of the call would be granted after this refusal, beside `prompt` nano-USD."""
+        left = refused.state.left
+        match refused.state.metric:
+            case "output_tokens":
+                return left + self._held_tokens
+            case "credit" | "spend":
+                return cover.affordable(self.tariff, spec, left + self._free() - prompt)
+            case _:
+                return 0
+
     async def _ensure(self, need: int, tokens: int) -> Refused | None:
-        """Make the hold large enough for `need` more; None where it is."""
-        short = need - self._free()
-        more_tokens = max(0, tokens - self._held_tokens)
-        if short <= 0:
-            self._held_tokens = max(0, self._held_tokens - tokens)
-            return None
-        answer = await self._limiter.extend(self._hold_id, amount=short, output_tokens=more_tokens)
-        if isinstance(answer, Refused):
-            return answer
-        self._held += short
+        """Make the hold large enough for `need` more and `tokens` of the output rate; None where it is."""
+        short, more_tokens = max(0, need - self._free()), max(0, tokens - self._held_tokens)
+        if short or more_tokens:
+            answer = await self._limiter.extend(self._hold_id, amount=short, output_tokens=more_tokens)
+            if isinstance(answer, Refused):
+                return answer
+            self._held += short
         self._held_tokens = max(0, self._held_tokens - tokens)
         return None
 
@@ -148,7 +171,10 @@ class RequestAllowance:
         return self._budget.max_cost - self._spent() - sum(self._reserved.values())
 
     def _most(self, spec: CallSpec, covered: int) -> int:
-        """What to dispatch with: the caller's maximum, or less where `max_cost` could never cover it."""
+        """What to dispatch with: the caller's maximum, or less where `max_cost` could never cover it, or nothing could be
+        cut from what comes beyond the cover."""
+        if spec.whole:
+            return covered
         room = self._room()
         if room is None:
             return spec.max_tokens
@@ -173,16 +199,16 @@ class RequestAllowance:
             priced_prompt=spec.priced_prompt,
             policy_cached=spec.policy_cached,
             internal=spec.internal,
+            prompt_bound=spec.prompt_bound,
         )
 
     async def _closed(self, meter: CallMeter, record: UsageRecord | None) -> None:
-        """One call is over: its reservation ends, its record is queued, then awaited until it is durable."""
+        """One call is over. Its record waits in memory, its counts in its slot, until the request's end says what of it is
+        given back; a process that is killed before is recovered from the slot."""
         self._reserved.pop(meter.spec.rid, None)
         self._meters.pop(meter.spec.rid, None)
         if record is not None:
             self.records.append(record)
-            await self._journal.append(record)
-            self._durable += 1
 
     # -- the client's side ------------------------------------------------------------------------------------------
 
@@ -199,13 +225,13 @@ class RequestAllowance:
                 touched.flush()
             touched = meter
             n = event.n
-            if n == UNKNOWN:
-                meter.unknown()
-                continue
-            if n >= meter.extend_at and not await self._extend(meter, n):
+            at_most = n if n != UNKNOWN else meter.unknown(_size(event))
+            if at_most >= meter.extend_at and not await self._extend(meter, at_most):
                 touched.flush()
                 self.exhausted = True
                 return batch[:index]
+            if n == UNKNOWN:
+                continue
             if isinstance(event, Reasoning):
                 meter.reasoning = n - meter.output
             else:
@@ -232,9 +258,7 @@ class RequestAllowance:
             if refused is None:
                 self._reserved[spec.rid] = self._reserved.get(spec.rid, 0) + need
                 return tokens
-            if refused.state.kind == "rate":
-                return 0
-            tokens = min(tokens - 1, cover.affordable(tariff, spec, refused.state.left + self._free()))
+            tokens = min(tokens - 1, self._still(spec, refused, 0))
         return 0
 
     async def end(self) -> None:
@@ -243,29 +267,62 @@ class RequestAllowance:
             await uninterrupted(self.settle(), SETTLE_S)
 
     async def settle(self) -> None:
-        """End the hold by what the records say, then free the slots. Idempotent."""
+        """Make the records durable, end the hold by what they say, free the slots. Idempotent; may be tried again.
+
+        Where the journal fails the hold is ended all the same and the slots stay: the next process recovers them.
+        """
         if self.ended:
             return
-        self.ended = True
-        if self._durable < len(self.records):
-            for record in self.records:  # somebody was cancelled while it waited; asking again writes nothing twice
-                await self._journal.append(record)
-        if self.records:
-            await self._limiter.settle(self._hold_id, _used(self.records))
-        else:
-            await self._limiter.release(self._hold_id)
+        records = [_given_back(record) for record in self.records] if self.failed else self.records
+        self.records = records
+        try:
+            if len(records) == 1:
+                await self._journal.append(records[0])
+            elif records:
+                await asyncio.gather(*(self._journal.append(record) for record in records))  # one sync for all
+        finally:
+            if records:
+                await self._limiter.settle(self._hold_id, _used(records, self._held))
+            else:
+                await self._limiter.release(self._hold_id)
         for slot in self._slots:
             slot.free()
+        self.ended = True
 
 
-def _used(records: Sequence[UsageRecord]) -> Used:
+def _given_back(record: UsageRecord) -> UsageRecord:
+    return structs.replace(record, credited_nano_usd=record.amount_nano_usd)
+
+
+def _size(event: AnyEvent) -> int:
+    """Bytes of text in an event, at most."""
+    match event:
+        case Output() | Reasoning():
+            return len(event.json)
+        case ToolCall():
+            return len(event.arguments) + len(event.name or "")
+        case _:
+            return 0
+
+
+def _used(records: Sequence[UsageRecord], held: int) -> Used:
     input_ = cached = output = amount = 0
     for record in records:
         input_ += record.input or 0
         cached += record.cached_input or 0
         output += (record.reasoning or 0) + (record.output or 0)
         amount += record.amount_nano_usd - record.credited_nano_usd
-    return Used(input_tokens=input_, cached_tokens=cached, output_tokens=output, amount=amount)
+    if amount > held:
+        log.critical("records of a request come to more than its hold", extra={"cost_nano_usd": amount})
+    return Used(input_tokens=input_, cached_tokens=cached, output_tokens=output, amount=min(amount, held))
+
+
+class Grant(Struct, frozen=True):
+    """What an admission gave. `share` bounds each choice's first step where there was not enough for all."""
+
+    ask: Ask
+    admitted: Admitted
+    share: int | None
 
 
 class Admission:
@@ -281,41 +338,46 @@ class Admission:
         `recount` prepares again with the exact count of the prompt; it is asked only where the bound was refused and the
         exact count might fit. The caller ends the allowance, whatever happens.
         """
-        prepared, ask, admitted = await self._grant(prepared, budget, recount)
-        return RequestAllowance(self._limiter, self._journal, prepared, budget, ask, admitted)
+        prepared, grant = await self._grant(prepared, budget, recount)
+        return RequestAllowance(self._limiter, self._journal, prepared, budget, grant)
 
-    async def _grant(self, prepared: Prepared, budget: Budget, recount: Recount) -> tuple[Prepared, Ask, Admitted]:
-        ask = first_ask(prepared, budget)
+    async def _grant(self, prepared: Prepared, budget: Budget, recount: Recount) -> tuple[Prepared, Grant]:
+        ask, share = first_ask(prepared, budget), None
         answer = await self._limiter.admit(ask)
         if isinstance(answer, Refused) and answer.state.left > 0 and answer.state.metric in _COUNT_MATTERS:
             prepared = await recount()
             ask = first_ask(prepared, budget)
             answer = await self._limiter.admit(ask)
-            if isinstance(answer, Refused) and answer.state.kind != "rate":
-                smaller = _smaller(ask, prepared, budget, answer.state.left)
-                if smaller is not None:
-                    ask, answer = smaller, await self._limiter.admit(smaller)
+            while isinstance(answer, Refused) and (smaller := _smaller(ask, prepared, budget, answer)) is not None:
+                ask, share = smaller, smaller.output_tokens // prepared.completion.n
+                answer = await self._limiter.admit(smaller)
         if isinstance(answer, Refused):
             raise Denied(answer)
-        return prepared, ask, answer
+        return prepared, Grant(ask, answer, share)
 
 
 def first_ask(prepared: Prepared, budget: Budget) -> Ask:
     """The worst case of the first phase; of a stream's tokens only the first step."""
-    first = prepared.first
+    first, completion = prepared.first, prepared.completion
     reasoning, output = first.reasoning, first.output
-    if prepared.resolved is not Mode.CONTEMPLATING:
-        step = STEP_TOKENS * prepared.completion.n
+    if prepared.resolved is Mode.THINKING or (prepared.resolved is Mode.INSTANT and completion.stream):
+        step = STEP_TOKENS * completion.n
         reasoning, output = (min(reasoning, step), 0) if reasoning else (0, min(output, step))
     return _ask(prepared, budget, reasoning, output)
 
 
-def _smaller(ask: Ask, prepared: Prepared, budget: Budget, left: int) -> Ask | None:
-    """The same request with as many tokens in its first step as `left` covers; None where it covers none."""
-    first, tariff = prepared.first, budget.tariff
-    prompt = cover.counts_cost(tariff, first.input, first.cached_input, 0, 0)
-    tokens = min(ask.output_tokens - 1, (left - prompt) * MTOK // max(1, tariff.reasoning, tariff.output))
-    if tokens < 1 or prepared.resolved is Mode.CONTEMPLATING:
+def _smaller(ask: Ask, prepared: Prepared, budget: Budget, refused: Refused) -> Ask | None:
+    """The same request with as many tokens in its first step as there is room for; None where a choice would get none."""
+    first, tariff, left = prepared.first, budget.tariff, refused.state.left
+    if refused.state.metric == "output_tokens":
+        room = left
+    elif refused.state.metric in ("credit", "spend"):
+        prompt = cover.counts_cost(tariff, first.input, first.cached_input, 0, 0)
+        room = (left - prompt) * MTOK // max(1, tariff.reasoning, tariff.output)
+    else:
+        return None
+    tokens = min(ask.output_tokens - 1, room)
+    if tokens < prepared.completion.n or prepared.resolved is Mode.CONTEMPLATING:
         return None
     return _ask(prepared, budget, 0, tokens)
 

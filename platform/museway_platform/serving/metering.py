@@ -35,6 +35,7 @@ class CallMeter:
         "_meter",
         "_now_us",
         "_on_closed",
+        "_uncounted",
         "covered",
         "extend_at",
         "max_tokens",
@@ -58,6 +59,7 @@ class CallMeter:
         self._meter = Meter(slot.identity)
         self._on_closed = on_closed
         self._now_us = now_us
+        self._uncounted = 0
         self.slot = slot
         self.spec = spec
         self.max_tokens = max_tokens
@@ -90,16 +92,21 @@ class CallMeter:
             reasoning, output = total, 0
         self.reasoning, self.output = reasoning, output
         self.flush()
-        return total < self.covered or total >= self.max_tokens
+        return total < self.covered or total == self.max_tokens
 
     def flush(self) -> None:
         """Write the delivered counts into the slot."""
         self._meter.delivered(self.reasoning, self.output)
         self.slot.update(self._meter.prompt_tokens, self._meter.cached_tokens, self.reasoning, self.output)
 
-    def unknown(self) -> None:
-        """Text is about to go out for which the worker gave no count (I8)."""
+    def unknown(self, size: int) -> int:
+        """Text of `size` bytes is about to go out for which the worker gave no count (I8).
+
+        The most that the call can have delivered with it: a token has at least a byte, so the cover holds for it too.
+        """
+        self._uncounted += size
         self._meter.delivered(UNKNOWN, UNKNOWN)
+        return self.reasoning + self.output + self._uncounted
 
     async def close(self, outcome: Outcome, counts: Counts | None, blame: Blame = Blame.NONE) -> None:
         """Durable when it returns. A call that was never dispatched makes no record (DESIGN §7)."""

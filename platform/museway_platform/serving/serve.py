@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from msgspec import structs
 
@@ -16,7 +16,7 @@ from museway_billing.usage import Tariff
 from museway_engine.allowance import AllowanceRefused
 from museway_engine.completion import Completion
 from museway_engine.engine import Engine
-from museway_engine.events import AnyEvent, Chosen, Done, Finish
+from museway_engine.events import AnyEvent, Chosen, Done, Finish, Output, Reasoning
 from museway_engine.pool.isolation import cache_salt
 from museway_engine.run import Prepared
 from museway_platform.identity.principal import Principal
@@ -108,6 +108,7 @@ class Answer:
         self._done: Done | None = None
         self._chosen: Chosen | None = None
         self._stopped = False
+        self._delivered = False
 
     async def __aenter__(self) -> Self:
         serving = self._serving
@@ -118,7 +119,9 @@ class Answer:
             self.prepared, self.admitted = self._allowance.prepared, self._allowance.admitted
             try:
                 await self._start(self._allowance)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    self.fail()
                 await self._allowance.end()
                 raise
         except BaseException:
@@ -129,6 +132,8 @@ class Answer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception):
+            self.fail()
         try:
             await self._stop(kind, error, trace)
         finally:
@@ -168,17 +173,32 @@ class Answer:
         try:
             batch = await self._source.__anext__()
         except AllowanceRefused as refused:
-            raise _cause(refused) from None
+            if not self._delivered:
+                raise _cause(refused) from None
+            self._allowance.exhausted = True  # what was given before stays: the answer ends where its hold ends
+            batch = []
         allowed = await self._allowance.deliver(batch)
         if self._allowance.exhausted:
             self._done = Done(stop_reason="budget")
             return [*allowed, *self._cut(), self._done]
         for event in allowed:
-            if type(event) is Done:
-                self._done = event
-            elif type(event) is Chosen:
-                self._chosen = event
+            kind = type(event)
+            if kind is Output or kind is Reasoning:
+                self._delivered = True
+            elif kind is Done:
+                self._done = cast("Done", event)
+            elif kind is Chosen:
+                self._chosen = cast("Chosen", event)
         return allowed
+
+    def fail(self) -> None:
+        """The request ends by a failure of ours or a refusal, not by its client: all that it was charged is given back."""
+        self._allowance.failed = True
+
+    @property
+    def _is_shortened(self) -> bool:
+        """It ended at a length that the hold had set, not the client."""
+        return self._allowance.shortened and self._done is not None and self._done.stop_reason == "length"
 
     def _cut(self) -> list[AnyEvent]:
         return [Finish(choice=choice, reason="length") for choice in range(self.prepared.completion.n)]
@@ -196,7 +216,7 @@ class Answer:
             self._allowance.records,
             version=self._allowance.tariff.version,
             done=self._done,
-            exhausted=self._allowance.exhausted,
+            exhausted=self._allowance.exhausted or self._is_shortened,
             chosen=self._chosen,
         )
 
