@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import HTTPReceiveMessage, Message, Receive, Scope, Send, WebSocketReceiveMessage
 
 from museway_platform.api.errors import ApiError, body_too_large, wrong_content_type
 
@@ -20,6 +20,7 @@ SWALLOWED = 8
 SWALLOW_S = 10.0
 
 Headers = list[tuple[bytes, bytes]]
+Received = HTTPReceiveMessage | WebSocketReceiveMessage
 
 
 class ClientGone(Exception):
@@ -79,15 +80,25 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -
     task = asyncio.current_task()
     assert task is not None
     gone = False
+    watched: asyncio.Future[Received] | None = None
 
-    async def watch() -> None:
+    def received(message: asyncio.Future[Received]) -> None:
         nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        task.cancel()
+        if watched is None or message.cancelled():
+            return
+        if message.result()["type"] == "http.disconnect":
+            gone = True
+            task.cancel()
+        else:
+            watch()
 
-    watcher = asyncio.get_running_loop().create_task(watch())
+    def watch() -> None:
+        # What granian's `receive` returns is a future already: a task around it would cost as much again.
+        nonlocal watched
+        future = watched = asyncio.ensure_future(receive())
+        future.add_done_callback(received)
+
+    watch()
     try:
         await work
     except asyncio.CancelledError:
@@ -96,7 +107,9 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -
         task.uncancel()
         raise ClientGone from None
     finally:
-        watcher.cancel()
+        last, watched = watched, None
+        if last is not None:
+            last.cancel()
 
 
 class Exchange:

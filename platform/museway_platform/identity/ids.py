@@ -14,17 +14,18 @@ from collections.abc import Callable
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _RANDOM_END = 1 << 80
+_RANDOM_GATHERED = 4096
 
 
 class Ulids:
     """A source of ULIDs. `new_id` uses the process's own; tests bring a clock (ns since the epoch) and randomness."""
 
-    __slots__ = ("_clock_ns", "_millisecond", "_random", "_tail", "_time")
+    __slots__ = ("_clock_ns", "_gathered", "_millisecond", "_random", "_tail", "_time", "_used")
 
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns, random: Callable[[int], bytes] = os.urandom) -> None:
         self._clock_ns = clock_ns
         self._random = random
-        self._begin(0)
+        self.restart()
 
     def next(self) -> str:
         """26 characters."""
@@ -33,7 +34,7 @@ class Ulids:
             self._begin(millisecond)
         else:
             # By a random step, so that an id tells nobody how many others there were.
-            self._tail += 1 + int.from_bytes(self._random(3), "big")
+            self._tail += 1 + int.from_bytes(self._take(3), "big")
             if self._tail >= _RANDOM_END:
                 self._begin(self._millisecond + 1)
         tail, pair = self._tail, _PAIRS
@@ -43,13 +44,27 @@ class Ulids:
         )
 
     def restart(self) -> None:
-        """Forget the last id: a forked child would else go on counting from its parent's."""
+        """Forget the last id and what randomness is left: a forked child would else go on from its parent's."""
+        self._gathered, self._used = b"", 0
         self._begin(0)
 
     def _begin(self, millisecond: int) -> None:
         self._millisecond = millisecond
-        self._time = "".join(_PAIRS[millisecond >> shift & 1023] for shift in (40, 30, 20, 10, 0))
-        self._tail = int.from_bytes(self._random(10), "big")
+        pair = _PAIRS
+        self._time = (
+            f"{pair[millisecond >> 40 & 1023]}{pair[millisecond >> 30 & 1023]}{pair[millisecond >> 20 & 1023]}"
+            f"{pair[millisecond >> 10 & 1023]}{pair[millisecond & 1023]}"
+        )
+        self._tail = int.from_bytes(self._take(10), "big")
+
+    def _take(self, size: int) -> bytes:
+        """Randomness, fetched by the page: a system call for each id costs as much as the rest of it."""
+        start, end = self._used, self._used + size
+        if end > len(self._gathered):
+            self._gathered = self._random(_RANDOM_GATHERED)
+            start, end = 0, size
+        self._used = end
+        return self._gathered[start:end]
 
 
 _process = Ulids()
