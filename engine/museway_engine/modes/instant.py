@@ -50,11 +50,11 @@ class OneAnswer:
             self._call = call
         if self._is_over:
             raise StopAsyncIteration
-        try:
-            return await call.__anext__()
-        except StopAsyncIteration:
-            self._is_over = True
-            return _end(call, 0)
+        batch = await call.batch()
+        if batch:
+            return batch
+        self._is_over = True
+        return _end(call, 0)
 
 
 @asynccontextmanager
@@ -92,6 +92,7 @@ def _order(turn: Turn, choice: int) -> Call[ChatEvent]:
         prompt_bound=prepared.prompt_bound,
         max_tokens=prepared.max_tokens,
         priced_prompt=0 if choice else None,
+        whole=not turn.completion.stream,
     )
     return turn.chat(spec, choice=choice, whole=not turn.completion.stream)
 

@@ -39,7 +39,7 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """After the pause calls are let through again; the next failure opens it at once."""
-        return self._until > time.monotonic()
+        return self._until > 0.0 and self._until > time.monotonic()
 
 
 class Worker:

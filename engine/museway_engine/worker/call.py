@@ -24,7 +24,7 @@ from museway_engine.worker.connection import ConnectionFailed
 from museway_engine.worker.errors import WorkerBusy, is_workers_fault, read_failure, translate
 from museway_engine.worker.sse import EventTooLong
 from museway_engine.worker.stream import Malformed
-from museway_engine.worker.tally import Failure, Tally
+from museway_engine.worker.tally import CountsAbsurd, Failure, Tally
 
 log = logging.getLogger("museway.worker")
 
@@ -193,13 +193,19 @@ class Call(Generic[T]):
         return self
 
     async def __anext__(self) -> list[T]:
+        items = await self.batch()
+        if items:
+            return items
+        raise StopAsyncIteration
+
+    async def batch(self) -> list[T]:
+        """What the iteration gives next; [] at its end, when the meter is closed. Raises what the iteration raises."""
         items, self._first = self._first, []
         if not items and self._meter is not None:
             items = await self._advance()
-        if items:
-            return items
-        await self._end()
-        raise StopAsyncIteration
+        if not items:
+            await self._end()
+        return items
 
     async def _advance(self) -> list[T]:
         """The next items; [] where the answer is complete. Raises WorkerLost, or what the worker refused with."""
@@ -219,7 +225,7 @@ class Call(Generic[T]):
         except ConnectionFailed as failure:
             if not self._stopped:
                 raise self._lost(failure.cause, timeout=failure.timeout) from failure
-        except (Malformed, EventTooLong) as broken:
+        except (Malformed, EventTooLong, CountsAbsurd) as broken:
             raise self._lost("malformed answer") from broken
         if not self._stopped and (tally.finish is None or tally.finish == "abort"):
             raise self._lost("aborted by the worker" if tally.finish else "answer cut short")
@@ -298,7 +304,7 @@ class Call(Generic[T]):
 
     async def _drain(self, exchange: Exchange) -> None:
         self.stop(self.blame)
-        with contextlib.suppress(ConnectionFailed, Malformed, EventTooLong):
+        with contextlib.suppress(ConnectionFailed, Malformed, EventTooLong, CountsAbsurd):
             await exchange.head()
             while data := await exchange.read():
                 self._reader.feed(data)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -50,17 +52,17 @@ class Exchange:
         """Write the request. Raises ConnectionFailed."""
         self._connection.send(self._request, first_byte_s=self._first_byte_s, idle_s=self._client.timing.idle_s)
 
-    async def head(self) -> int:
+    def head(self) -> Coroutine[Any, Any, int]:
         """The status. Raises ConnectionFailed.
 
         Never sends again by itself: a worker may have begun before a kept connection died, and what it makes under one
         rid has to be in one record. `Call` makes a new attempt where the failure is `stale`.
         """
-        return await self._connection.head()
+        return self._connection.head()
 
-    async def read(self) -> bytes:
+    def read(self) -> Coroutine[Any, Any, bytes]:
         """What has arrived, b"" at the end. Raises ConnectionFailed."""
-        return await self._connection.read()
+        return self._connection.read()  # handed on, not awaited: a level less for every chunk to pass
 
     def cut(self, cause: str) -> None:
         """Whoever reads is woken with ConnectionFailed. `close()` is still to be called."""
