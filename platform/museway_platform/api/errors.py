@@ -63,6 +63,7 @@ TABLE: Final[dict[str, Row]] = {
     "not_found": Row(404, _BAD, "There is no such route, or no such object for this key."),
     "not_available": Row(404, _BAD, "This route is planned and not available yet."),
     "method_not_allowed": Row(405, _BAD, "The route exists, for other methods (`allow` names them)."),
+    "request_timeout": Row(408, _BAD, "The body of the request did not arrive in time.", True),
     "body_too_large": Row(413, _BAD, "The body is larger than this server takes."),
     "unsupported_media_type": Row(415, _BAD, "The body must be `application/json`."),
     "rate_limit_exceeded": Row(429, "rate_limit_error", "A rate limit has no room now; `retry-after` says when.", True),
@@ -221,6 +222,10 @@ def method_not_allowed(*allowed: str) -> ApiError:
 def body_too_large(limit: int) -> ApiError:
     """`limit` in bytes."""
     return ApiError("body_too_large", f"The body is larger than {limit} bytes.")
+
+
+def body_too_slow(seconds: float) -> ApiError:
+    return ApiError("request_timeout", f"The body did not arrive within {seconds:.0f} seconds.")
 
 
 def wrong_content_type(content_type: bytes) -> ApiError:

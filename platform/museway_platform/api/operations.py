@@ -70,6 +70,7 @@ BODY_REFUSALS: Final = (
     "missing_required_parameter",
     "unknown_parameter",
     "unsupported_parameter",
+    "request_timeout",
     "body_too_large",
     "unsupported_media_type",
 )
