@@ -19,6 +19,7 @@ KINDS = {
     403: museway.PermissionDeniedError,
     404: museway.NotFoundError,
     405: museway.InvalidRequestError,
+    408: museway.InvalidRequestError,
     413: museway.InvalidRequestError,
     415: museway.InvalidRequestError,
     429: museway.RateLimitError,
