@@ -7,9 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from msgspec import Struct
-
-from museway_billing.journal.errors import JournalClosed, JournalFull
+from museway_billing.journal.errors import JournalBroken, JournalClosed, JournalFull
 from museway_billing.journal.format import encode_record
 from museway_billing.journal.home import Home
 from museway_billing.journal.log import Log
@@ -61,11 +59,32 @@ class Slot:
             self._journal.forget(self, self._index)
 
 
-class _Entry(Struct, eq=False):
-    """A call between its slot and its slot's end. `durable` is set once its record is queued."""
+class _Entry:
+    """A call between its slot and its slot's end, or a record without a slot. `sequence` is 0 until its record is queued."""
 
-    slot: Slot
-    durable: asyncio.Future[int] | None = None
+    __slots__ = ("failure", "is_durable", "sequence", "slot", "waiting")
+
+    def __init__(self, slot: Slot | None) -> None:
+        self.slot = slot
+        self.sequence = 0
+        self.is_durable = False
+        self.failure: JournalBroken | None = None
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def ended(self, failure: JournalBroken | None) -> None:
+        """The record is durable, or never will be: tell the slot, then whoever waits."""
+        self.failure = failure
+        self.is_durable = failure is None
+        if self.is_durable and self.slot is not None:
+            self.slot.recorded()
+        for waiter in self.waiting:
+            if waiter.done():
+                continue
+            if failure is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(failure)
+        self.waiting.clear()
 
 
 class Journal:
@@ -151,7 +170,7 @@ class Journal:
     def forget(self, slot: Slot, index: int) -> None:
         """`Slot.free` calls this: the slot can be used again, and so can the room of a record that was never written."""
         entry = self._entries.pop(slot.identity.record_id)
-        if entry.durable is None:
+        if not entry.sequence:
             self._log.unreserve()
         self._free.append(index)
 
@@ -160,29 +179,29 @@ class Journal:
         to the end: a cancelled waiter may call it again. Raises JournalBroken, and JournalFull for a record without a slot.
         """
         entry = self._entries.get(record.id)
-        durable = None if entry is None else entry.durable
-        if durable is None:
+        if entry is None or not entry.sequence:
             payload = encode_record(record)
             if entry is None:
                 self._log.reserve()
-            durable = self._log.append(payload)
-            durable.add_done_callback(partial(self._when_durable, entry))
-            if entry is not None:
-                entry.durable = durable
-        await asyncio.shield(durable)
+                entry = _Entry(None)
+            entry.sequence = self._log.append(payload, partial(self._when_ended, entry))
+        if entry.is_durable:
+            return
+        if entry.failure is not None:
+            raise entry.failure
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry.waiting.append(waiter)
+        await waiter
 
     def _oldest_unsettled(self) -> int:
         """The first record whose hold may not have ended: recovery would need it to end the hold."""
-        waiting = (entry.durable for entry in self._entries.values())
-        numbers = (durable.result() for durable in waiting if durable and durable.done() and not durable.exception())
+        numbers = (entry.sequence for entry in self._entries.values() if entry.is_durable)
         return min(numbers, default=self._log.next_sequence)
 
-    def _when_durable(self, entry: _Entry | None, durable: asyncio.Future[int]) -> None:
-        if durable.cancelled() or durable.exception() is not None:
-            return
-        if entry is not None:
-            entry.slot.recorded()
-        self._appended.set()
+    def _when_ended(self, entry: _Entry, failure: JournalBroken | None) -> None:
+        entry.ended(failure)
+        if failure is None:
+            self._appended.set()
 
     async def appended(self) -> None:
         """Wait until a record has become durable since the last call of this: the drain's bell. One waiter."""
@@ -192,7 +211,7 @@ class Journal:
     async def unsettled(self, request_id: str) -> bool:
         """Whether a call of this request still runs, or its record is not drained yet. Reads what is undrained: for receipts,
         never on the way of a request."""
-        if any(entry.slot.identity.request_id == request_id for entry in self._entries.values()):
+        if any(entry.slot and entry.slot.identity.request_id == request_id for entry in self._entries.values()):
             return True
         return await asyncio.to_thread(self._is_pending, request_id)
 

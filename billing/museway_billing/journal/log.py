@@ -14,7 +14,9 @@ import asyncio
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -28,6 +30,9 @@ from museway_billing.journal.format import (
 )
 
 SEGMENT_BYTES_MIN = SEGMENT_HEADER_BYTES + FRAME_BYTES_MAX
+
+WhenEnded: TypeAlias = Callable[[JournalBroken | None], None]
+"""Called on the loop, once: the record is durable (None), or never will be. May not raise."""
 
 
 class _Segment(Struct, eq=False):
@@ -51,7 +56,7 @@ class _Write(Struct, eq=False):
     offset: int
     data: bytes
     sequence: int
-    durable: asyncio.Future[int]
+    ended: WhenEnded
 
 
 class Log:
@@ -82,7 +87,8 @@ class Log:
     def reserve(self) -> None:
         """Set aside room for one record. Raises JournalFull, JournalBroken, JournalClosed."""
         self._check()
-        if sum(segment.frames_left for segment in self._segments) <= self._reserved:
+        room = self._segments[-1].frames_left  # nearly always enough by itself
+        if room <= self._reserved and sum(segment.frames_left for segment in self._segments) <= self._reserved:
             self._allocate()
         self._reserved += 1
 
@@ -108,11 +114,9 @@ class Log:
 
     # -- records ------------------------------------------------------------------------------------------------------
 
-    def append(self, payload: bytes) -> asyncio.Future[int]:
-        """Queue one record against one reservation, which it uses up. The future gives its sequence once it is durable.
-
-        Never suspends, never fails for want of room. The record is written whatever becomes of the future.
-        """
+    def append(self, payload: bytes, ended: WhenEnded) -> int:
+        """Queue one record against one reservation, which it uses up; its sequence. Never suspends, never fails for want
+        of room. Raises JournalBroken, JournalClosed; then `ended` is not called."""
         self._check()
         assert self._reserved > 0, "a record without a reservation"
         self._reserved -= 1
@@ -120,13 +124,14 @@ class Log:
         self.next_sequence = sequence + 1
         data = make_frame(sequence, payload)
         segment = self._segment_for(len(data), sequence)
-        write = _Write(segment, segment.end, data, sequence, self._loop.create_future())
+        write = _Write(segment, segment.end, data, sequence, ended)
         segment.end += len(data)
         with self._wake:
             self._check()
+            if not self._queue:
+                self._wake.notify()  # the thread takes all there is: it waits for a first record only
             self._queue.append(write)
-            self._wake.notify()
-        return write.durable
+        return sequence
 
     def _segment_for(self, size: int, sequence: int) -> _Segment:
         while self._segments[0].end + size > self._segments[0].size:
@@ -201,8 +206,7 @@ class Log:
     def _wake_group(self, group: list[_Write]) -> None:
         self.durable_sequence = group[-1].sequence
         for write in group:
-            if not write.durable.done():
-                write.durable.set_result(write.sequence)
+            write.ended(None)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -224,8 +228,7 @@ class Log:
 
 def _fail(group: list[_Write], error: OSError) -> None:
     for write in group:
-        if not write.durable.done():
-            write.durable.set_exception(JournalBroken(str(error)))
+        write.ended(JournalBroken(str(error)))
 
 
 def _write_all(fd: int, data: bytes, offset: int) -> None:
