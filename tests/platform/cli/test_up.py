@@ -50,6 +50,16 @@ def test_it_answers_and_ends_on_an_interrupt(settings: dict[str, str], folder: P
         assert not up.left()
 
 
+def test_no_secret_is_on_a_command_line(settings: dict[str, str], folder: Path) -> None:
+    """Everybody on the machine can read those; environments only their owner can."""
+    with _up(settings, folder) as up:
+        up.ready()
+        secrets = [line.split('"')[1] for line in (folder / "secrets.toml").read_text().splitlines() if "=" in line]
+        assert len(secrets) == 2
+        lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        assert not any(secret.encode() in line for secret in secrets for line in lines)
+
+
 def test_a_restart_keeps_the_key_and_the_money(settings: dict[str, str], folder: Path) -> None:
     seen: list[tuple[str, str, int]] = []
     for _ in range(2):
@@ -82,8 +92,10 @@ def test_an_interrupt_while_it_starts_leaves_nothing(settings: dict[str, str], f
     with _up(settings, folder) as up:
         chance = random.Random(seed)
         up.runs_for(chance.uniform(0.0, 2.0))
+        begun = folder.exists()
         status, said = up.end(chance.choice((signal.SIGINT, signal.SIGTERM)))
-        assert status in (0, 130, -signal.SIGINT, -signal.SIGTERM) and "Traceback" not in said, said
+        assert status in (0, 130, -signal.SIGINT, -signal.SIGTERM), said
+        assert "Traceback" not in said or not begun, "before our first line it is Python that answers"
         assert not up.left()
     with _up(settings, folder) as up:
         up.ready()
