@@ -1,6 +1,7 @@
 """Runs one command that can't outlive whoever started it. A program of its own, standard library only:
 
-    python -I -S guard.py '{"argv": [...], "set": {"NAME": "VALUE"}, "drop": ["PREFIX"], "grace_s": 10, "hold": [7]}'
+    python -I -S guard.py 5     (a descriptor to read the order from, so that no secret of it is on a command line)
+    {"argv": [...], "set": {"NAME": "VALUE"}, "drop": ["PREFIX"], "grace_s": 10, "hold": [7]}
 
 Without it, `kill -9` of the gateway leaves SGLang's processes behind with 4 GB and a port. PR_SET_PDEATHSIG alone is
 not enough: it follows the *thread* that forked, not the process; it reaches one generation; and setting it needs Python
@@ -133,7 +134,8 @@ def noted(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    order = json.loads(sys.argv[1])
+    with open(int(sys.argv[1]), "rb") as told:
+        order = json.load(told)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     for descriptor in order["hold"]:
         os.set_inheritable(descriptor, False)

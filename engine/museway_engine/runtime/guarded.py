@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 _GUARD = Path(__file__).with_name("guard.py")
 
@@ -18,6 +19,15 @@ _DROPPED = ("MUSEWAY_", "PYTHON", "VIRTUAL_ENV")
 
 # Beyond `grace_s` the guard needs a moment to kill and sweep; past that it is itself taken for stuck.
 _GUARD_MARGIN_S = 7.0
+
+
+def _unlisted(order: str) -> BinaryIO:
+    """The order in memory that only the guard is handed: the environment in it has secrets, and a command line is for
+    everybody on the machine to read."""
+    file = os.fdopen(os.memfd_create("order"), "w+b")
+    file.write(order.encode())
+    file.seek(0)
+    return file
 
 
 class Guarded:
@@ -48,14 +58,14 @@ class Guarded:
         )
         self._grace_s = grace_s
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as sink:
+        with log.open("ab") as sink, _unlisted(order) as told:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_GUARD), order],
+                [sys.executable, "-I", "-S", str(_GUARD), str(told.fileno())],
                 stdin=subprocess.PIPE,  # the life line: nothing is ever written to it
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a ^C at the terminal is ours to pass on, in order
-                pass_fds=hold,
+                pass_fds=(*hold, told.fileno()),
             )
 
     @property

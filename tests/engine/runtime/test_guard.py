@@ -139,12 +139,12 @@ def test_our_settings_stay_with_us(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_lock_is_held_until_the_family_is_gone_and_not_by_it(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    seen = (
-        "import os; print(sorted(os.listdir('/proc/self/fd')), flush=True); import threading; threading.Event().wait()"
-    )
     fifo = tmp_path / "ready"
     os.mkfifo(fifo)
-    seen = f"open({str(fifo)!r}, 'w').close(); {seen}"
+    seen = (
+        "import os, threading; print(sorted(os.listdir('/proc/self/fd')), flush=True); "
+        f"open({str(fifo)!r}, 'w').close(); threading.Event().wait()"
+    )
     process = Guarded([sys.executable, "-c", seen], log=tmp_path / "log", hold=(descriptor,))
     fifo.open().close()
     os.close(descriptor)  # as if the starter had been killed; its life line is still up
