@@ -170,13 +170,13 @@ class Answer:
     async def __anext__(self) -> Sequence[AnyEvent]:
         if self._allowance.exhausted:
             raise StopAsyncIteration
+        batch: Sequence[AnyEvent] = ()
         try:
             batch = await self._source.__anext__()
         except AllowanceRefused as refused:
             if not self._delivered:
                 raise _cause(refused) from None
             self._allowance.exhausted = True  # what was given before stays: the answer ends where its hold ends
-            batch = []
         allowed = await self._allowance.deliver(batch)
         if self._allowance.exhausted:
             self._done = Done(stop_reason="budget")
