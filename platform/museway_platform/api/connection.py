@@ -81,6 +81,38 @@ async def _swallow(receive: Receive, at_most: int) -> None:
                     return
 
 
+class _Watch:
+    """Cancels `task` when `receive` tells that the client left. A class: closures that begin each other again are a cycle
+    that the collector would have to find."""
+
+    __slots__ = ("_message", "_receive", "_task", "gone")
+
+    def __init__(self, receive: Receive, task: asyncio.Task[Any]) -> None:
+        self._receive = receive
+        self._task = task
+        self._message: asyncio.Future[Received] | None = None
+        self.gone = False
+
+    def begin(self) -> None:
+        # What granian's `receive` returns is a future already: a task around it would cost as much again.
+        message = self._message = asyncio.ensure_future(self._receive())
+        message.add_done_callback(self._received)
+
+    def end(self) -> None:
+        message, self._message = self._message, None
+        if message is not None:
+            message.cancel()
+
+    def _received(self, message: asyncio.Future[Received]) -> None:
+        if self._message is None or message.cancelled():
+            return
+        if message.result()["type"] == "http.disconnect":
+            self.gone = True
+            self._task.cancel()
+        else:
+            self.begin()
+
+
 async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -> None:
     """Run `work` in this task; a client that leaves cancels it. Raises ClientGone then.
 
@@ -89,37 +121,17 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -
     """
     task = asyncio.current_task()
     assert task is not None
-    gone = False
-    watched: asyncio.Future[Received] | None = None
-
-    def received(message: asyncio.Future[Received]) -> None:
-        nonlocal gone
-        if watched is None or message.cancelled():
-            return
-        if message.result()["type"] == "http.disconnect":
-            gone = True
-            task.cancel()
-        else:
-            watch()
-
-    def watch() -> None:
-        # What granian's `receive` returns is a future already: a task around it would cost as much again.
-        nonlocal watched
-        future = watched = asyncio.ensure_future(receive())
-        future.add_done_callback(received)
-
-    watch()
+    watch = _Watch(receive, task)
+    watch.begin()
     try:
         await work
     except asyncio.CancelledError:
-        if not gone:
+        if not watch.gone:
             raise
         task.uncancel()
         raise ClientGone from None
     finally:
-        last, watched = watched, None
-        if last is not None:
-            last.cancel()
+        watch.end()
 
 
 class Exchange:
