@@ -11,18 +11,15 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from litestar.types import HTTPReceiveMessage, Message, Receive, Scope, Send, WebSocketReceiveMessage
+from litestar.types import Message, Receive, Scope, Send
 
-from museway_platform.api.errors import ApiError, body_too_large, body_too_slow, wrong_content_type
+from museway_platform.api.errors import ApiError, body_too_large, wrong_content_type
 
 SWALLOWED = 8
 """A refused body is read to its end up to so many times the limit, for so long."""
 SWALLOW_S = 10.0
-BODY_S = 60.0
-"""How long a body may take to arrive: a client that drips it holds a connection, and nothing else, for so long."""
 
 Headers = list[tuple[bytes, bytes]]
-Received = HTTPReceiveMessage | WebSocketReceiveMessage
 
 
 class ClientGone(Exception):
@@ -37,7 +34,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 above `limit` bytes, 415 for another content type, 408 where it does not come."""
+    """The whole body. Raises ApiError 413 above `limit` bytes, 415 for another content type."""
     content_type = header(scope, b"content-type")
     if content_type is not None and not content_type.lower().startswith(b"application/json"):
         raise wrong_content_type(content_type)
@@ -45,14 +42,6 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if length is not None and length.isdigit() and int(length) > limit:
         await _swallow(receive, limit * SWALLOWED)
         raise body_too_large(limit)
-    try:
-        async with asyncio.timeout(BODY_S):
-            return await _whole_body(receive, limit)
-    except TimeoutError:
-        raise body_too_slow(BODY_S) from None
-
-
-async def _whole_body(receive: Receive, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -81,38 +70,6 @@ async def _swallow(receive: Receive, at_most: int) -> None:
                     return
 
 
-class _Watch:
-    """Cancels `task` when `receive` tells that the client left. A class: closures that begin each other again are a cycle
-    that the collector would have to find."""
-
-    __slots__ = ("_message", "_receive", "_task", "gone")
-
-    def __init__(self, receive: Receive, task: asyncio.Task[Any]) -> None:
-        self._receive = receive
-        self._task = task
-        self._message: asyncio.Future[Received] | None = None
-        self.gone = False
-
-    def begin(self) -> None:
-        # What granian's `receive` returns is a future already: a task around it would cost as much again.
-        message = self._message = asyncio.ensure_future(self._receive())
-        message.add_done_callback(self._received)
-
-    def end(self) -> None:
-        message, self._message = self._message, None
-        if message is not None:
-            message.cancel()
-
-    def _received(self, message: asyncio.Future[Received]) -> None:
-        if self._message is None or message.cancelled():
-            return
-        if message.result()["type"] == "http.disconnect":
-            self.gone = True
-            self._task.cancel()
-        else:
-            self.begin()
-
-
 async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -> None:
     """Run `work` in this task; a client that leaves cancels it. Raises ClientGone then.
 
@@ -121,17 +78,25 @@ async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -
     """
     task = asyncio.current_task()
     assert task is not None
-    watch = _Watch(receive, task)
-    watch.begin()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.get_running_loop().create_task(watch())
     try:
         await work
     except asyncio.CancelledError:
-        if not watch.gone:
+        if not gone:
             raise
         task.uncancel()
         raise ClientGone from None
     finally:
-        watch.end()
+        watcher.cancel()
 
 
 class Exchange:
