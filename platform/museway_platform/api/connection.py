@@ -13,11 +13,13 @@ from typing import Any
 
 from litestar.types import Message, Receive, Scope, Send
 
-from museway_platform.api.errors import ApiError, body_too_large, wrong_content_type
+from museway_platform.api.errors import ApiError, body_too_large, body_too_slow, wrong_content_type
 
 SWALLOWED = 8
 """A refused body is read to its end up to so many times the limit, for so long."""
 SWALLOW_S = 10.0
+BODY_S = 60.0
+"""How long a body may take to arrive: a client that drips it holds a connection, and nothing else, for so long."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -34,7 +36,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 above `limit` bytes, 415 for another content type."""
+    """The whole body. Raises ApiError 413 above `limit` bytes, 415 for another content type, 408 where it does not come."""
     content_type = header(scope, b"content-type")
     if content_type is not None and not content_type.lower().startswith(b"application/json"):
         raise wrong_content_type(content_type)
@@ -42,6 +44,14 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if length is not None and length.isdigit() and int(length) > limit:
         await _swallow(receive, limit * SWALLOWED)
         raise body_too_large(limit)
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _whole_body(receive, limit)
+    except TimeoutError:
+        raise body_too_slow(BODY_S) from None
+
+
+async def _whole_body(receive: Receive, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
