@@ -50,6 +50,23 @@ def test_it_answers_and_ends_on_an_interrupt(settings: dict[str, str], folder: P
         assert not up.left()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_background_job_of_a_script_obeys(settings: dict[str, str], folder: Path, number: signal.Signals) -> None:
+    """A shell without job control starts those with SIGINT ignored, and that is inherited."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        up = _up(settings, folder)
+        up.__enter__()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        up.ready()
+        assert up.end(number)[0] == 0
+        assert not up.left()
+    finally:
+        up.__exit__(None, None, None)
+
+
 def test_no_secret_is_on_a_command_line(settings: dict[str, str], folder: Path) -> None:
     """Everybody on the machine can read those; environments only their owner can."""
     with _up(settings, folder) as up:
