@@ -79,6 +79,27 @@ def test_a_402_is_free(start_gateway: StartGateway, fake_worker: FakeWorker, ext
             assert cost == 0
 
 
+def test_a_chain_that_was_delivered_is_paid_though_the_answer_is_refused(
+    start_gateway: StartGateway, fake_worker: FakeWorker
+) -> None:
+    """A grammar that does not compile shows only in the second call: it is no way to think for nothing."""
+    gateway = start_gateway([fake_worker.url])
+    customer = gateway.customer()
+    before = gateway.balance(customer.secret)["available_nano_usd"]
+    fake_worker.script(Behaviour(status=400, message="Failed to compile json grammar"), Match(phase="c"))
+    with gateway.client(customer.secret) as client:
+        body = BODY | {"mode": "thinking", "max_tokens": 100, "stream": True}
+        with client.stream("POST", URL, json=body) as answer:
+            events = [line for line in answer.iter_lines() if line]
+    assert any("reasoning_content" in event for event in events)
+    assert '"error"' in events[-2]
+    assert spent(gateway, customer, before) > 0
+    status, _ = ask(gateway, customer, mode="thinking", max_tokens=100)
+    assert status == 400
+    paid = before - gateway.balance(customer.secret)["available_nano_usd"]
+    assert paid == sum(line["amount_nano_usd"] - line["credited_nano_usd"] for line in gateway.drained_export(4))
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_inflated_prompt_is_charged_up_to_its_bound(
     start_gateway: StartGateway, fake_worker: FakeWorker, stream: bool

@@ -92,7 +92,7 @@ class ChatCompletions:
         except Exception as exc:
             if not exchange.started:
                 raise
-            served.fail()
+            served.broke_off(exc)
             error = to_api_error(exc)
             seen.failed(error, exc)
             await exchange.finish(stream.error(error_body(error, exchange.request_id)))

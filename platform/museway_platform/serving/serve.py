@@ -16,6 +16,7 @@ from museway_billing.usage import Tariff
 from museway_engine.allowance import AllowanceRefused
 from museway_engine.completion import Completion
 from museway_engine.engine import Engine
+from museway_engine.errors import InvalidForModel
 from museway_engine.events import AnyEvent, Chosen, Done, Finish, Output, Reasoning
 from museway_engine.pool.isolation import cache_salt
 from museway_engine.run import Prepared
@@ -192,8 +193,14 @@ class Answer:
         return allowed
 
     def fail(self) -> None:
-        """The request ends by a failure of ours or a refusal, not by its client: all that it was charged is given back."""
+        """Nothing of the answer reaches the client: all that it was charged is given back."""
         self._allowance.failed = True
+
+    def broke_off(self, error: Exception) -> None:
+        """A stream ends by `error` after text had left. Given back where the failure is ours; a request that could not be
+        answered as it is (a grammar that does not compile) would else be a way to have its chain for nothing."""
+        if not isinstance(error, InvalidForModel | Denied):
+            self.fail()
 
     @property
     def _is_shortened(self) -> bool:
