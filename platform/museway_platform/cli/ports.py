@@ -1,10 +1,9 @@
-"""Ports: said clearly when they are taken, or found."""
+"""Ports: said clearly when they are taken."""
 
 from __future__ import annotations
 
 import socket
 
-from museway_engine.runtime.launch import free_port
 from museway_platform.cli.prompt import Failure
 
 
@@ -19,12 +18,3 @@ def require_free(host: str, port: int) -> None:
             raise Failure(
                 f"cannot listen on {host}:{port}: {error.strerror}; set MUSEWAY_PORT or MUSEWAY_HOST"
             ) from error
-
-
-def free_or_any(host: str, port: int) -> int:
-    """`port` where nobody has it, else another that is free now."""
-    try:
-        require_free(host, port)
-    except Failure:
-        return free_port(host)
-    return port

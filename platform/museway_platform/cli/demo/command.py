@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import museway
+from museway_engine.runtime.launch import free_port
 from museway_platform.cli import stack, up
 from museway_platform.cli.demo.ask import Asked, ask
 from museway_platform.cli.demo.proof import prove
 from museway_platform.cli.demo.questions import EVERY_MODE, long_question
 from museway_platform.cli.demo.screen import Screen
 from museway_platform.cli.money import dollars
-from museway_platform.cli.ports import free_or_any
 from museway_platform.cli.progress import Steps
 from museway_platform.cli.prompt import Failure, Parser, answer
 from museway_platform.cli.reconcile import JOURNALS
@@ -43,7 +43,10 @@ def _run(args: argparse.Namespace) -> int:
     installation = up.needed(settings, steps)
     folder = Path(tempfile.mkdtemp(prefix="museway-demo-"))
     try:
-        plan = up.plan(settings.beside(data_dir=folder, port=free_or_any(settings.host, settings.port)), installation)
+        # Never the default port: the server shares its port with whoever starts on it at the same moment (SO_REUSEPORT),
+        # and two demos would answer each other's questions.
+        port = free_port(settings.host)
+        plan = up.plan(settings.beside(data_dir=folder, port=port), installation)
         asyncio.run(_demo(plan, steps, screen, keep=args.keep))
     finally:
         steps.abandon()
