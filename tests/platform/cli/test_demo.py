@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from doubles.worker_process import FakeWorker
+from doubles.worker_process import Behaviour, FakeWorker
 
 from .processes import Program, data_folder
 
@@ -67,8 +67,9 @@ def test_its_sums_are_those_of_its_table(fake_worker: FakeWorker, folder: Path) 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_an_interrupt_leaves_nothing(fake_worker: FakeWorker, folder: Path, seed: int) -> None:
-    """At a random moment; the whole demo takes two to three seconds."""
+    """At a random moment; the whole demo takes several seconds, since the worker takes its time."""
     chance = random.Random(seed)
+    fake_worker.script(Behaviour(delay_ms=20))
     with _demo(fake_worker, folder) as demo:
         demo.runs_for(chance.uniform(0.3, 2.0))
         begun, number = list(folder.iterdir()), chance.choice((signal.SIGINT, signal.SIGTERM))

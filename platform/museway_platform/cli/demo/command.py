@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ the SDK, shows what each answer cost, and proves that it all adds up.
 """
 
 
+_WAYS_OUT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def main(argv: Sequence[str]) -> int:
     parser = Parser("demo", _ABOUT)
     parser.add_argument("--keep", action="store_true", help="leave everything up afterwards, until ^C")
@@ -50,7 +54,9 @@ def _run(args: argparse.Namespace) -> int:
         asyncio.run(_demo(plan, steps, screen, keep=args.keep))
     finally:
         steps.abandon()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WAYS_OUT)  # one more signal would leave the folder behind
         remove(folder)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAYS_OUT)
     screen.say(f"\nEverything is stopped. {time.monotonic() - began:.0f} s in all.")
     return 0
 
