@@ -278,14 +278,16 @@ def test_an_abort_ends_a_stream_with_its_counts(url: str, path: str) -> None:
         completion = events[-2]["meta_info"]["completion_tokens"]
         assert completion == sum(len(event["output_ids"]) for event in events[:-1])
     assert 0 < completion < 2000
-    assert _until(lambda: _made(url) - before) == completion
+    risen = _until(lambda: _made(url) - before, completion)
+    # The real worker is shared with tests that run beside this one, and its counter is one for all.
+    assert risen == completion or call(url, "/_book").status == 404
 
 
-def _until(read: Callable[[], int]) -> int:
-    """The first value above zero; the counter of a request follows its end."""
+def _until(read: Callable[[], int], least: int) -> int:
+    """The first value of at least `least`; the counter of a request follows its end."""
     ends = time.monotonic() + 20
-    while not (value := read()):
-        assert time.monotonic() < ends, "the counter never rose"
+    while (value := read()) < least:
+        assert time.monotonic() < ends, "the counter did not rise so far"
     return value
 
 
@@ -299,8 +301,9 @@ def test_a_client_that_leaves_ends_its_request(url: str) -> None:
     before = _made(url)
     with opened(url, _CHAT, _ask(max_tokens=2000, ignore_eos=True, stream=True, stream_options=_COUNTS)) as response:
         seen = [next_event(response) for _ in range(4)]
-    made = _until(lambda: _made(url) - before)
-    assert seen[-1]["usage"]["completion_tokens"] <= made < 2000
+    read = seen[-1]["usage"]["completion_tokens"]
+    made = _until(lambda: _made(url) - before, read)
+    assert made < 2000
 
 
 def test_an_abort_of_an_unknown_rid_is_answered_and_ends_nothing(url: str) -> None:
