@@ -8,6 +8,7 @@ from doubles.fixtures import fake_worker, fake_worker_process
 from gateway import start_gateway
 from postgres import database, empty_database, migrated_template, pool, postgres_dsn, postgres_server
 from real_engine import pytest_collection_modifyitems, real_worker, second_real_worker
+from traffic import wiretapped
 
 __all__ = [
     "database",
@@ -22,6 +23,7 @@ __all__ = [
     "real_worker",
     "second_real_worker",
     "start_gateway",
+    "wiretapped",
 ]
 
 

@@ -1,7 +1,8 @@
 """Everything that leaves the gateway under test, held against OpenAI's own schemas.
 
 A proxy stands between every client of the suite and the gateway: `Wiretap` passes bytes through untouched, reads the HTTP
-in them, and keeps what does not validate. The gateway's fixture fails the test that caused it.
+in them, and keeps what does not validate. `start_gateway` fails the test that caused it; where a program under test starts
+the gateway itself, `wiretapped` does, by being the clients' HTTP_PROXY.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import asyncio
 import json
 import re
 import threading
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Self, cast
 
 import httptools
+import pytest
 from jsonschema import Draft202012Validator
 
 SCHEMAS = Path(__file__).parent / "openai_schemas"
@@ -50,6 +53,7 @@ class Checked:
             self.violations.append(f"{where}: {schema}: {error.json_path}: {error.message[:300]}")
 
     def answer(self, path: str, status: int, content_type: str, body: bytes) -> None:
+        """One answer of a gateway, whole or cut by whoever left."""
         where = f"{status} {path}"
         self.bodies += 1
         if status >= 400:
@@ -97,8 +101,9 @@ def _skeleton(value: Any) -> Any:
 class _Reader:
     """HTTP/1.1 of one connection, both directions; pipelining is not read (no client of ours does it)."""
 
-    def __init__(self, checked: Checked) -> None:
+    def __init__(self, checked: Checked, *, of_others: bool) -> None:
         self._checked = checked
+        self._of_others = of_others
         self._request = httptools.HttpRequestParser(_Callbacks(self._on_request))
         self._path = ""
         self._response = self._new_response()
@@ -124,7 +129,8 @@ class _Reader:
 
     def _on_response(self, response: _Callbacks) -> None:
         status = self._response.get_status_code()
-        self._checked.answer(self._path, status, response.content_type, b"".join(response.body))
+        if response.is_gateway or not self._of_others:
+            self._checked.answer(self._path, status, response.content_type, b"".join(response.body))
         self._response = self._new_response()
 
 
@@ -136,6 +142,7 @@ class _Callbacks:
     def reset(self) -> None:
         self.url = b""
         self.content_type = ""
+        self.is_gateway = False
         self.body: list[bytes] = []
 
     def on_url(self, url: bytes) -> None:
@@ -144,6 +151,8 @@ class _Callbacks:
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"content-type":
             self.content_type = value.decode()
+        elif name.lower() == b"x-request-id":  # through a forward proxy others are spoken to as well, SGLang for one
+            self.is_gateway = True
 
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
@@ -153,9 +162,12 @@ class _Callbacks:
 
 
 class Wiretap:
-    """The proxy, in a thread of its own. `url` is where clients go; `checked` what was seen."""
+    """The proxy, in a thread of its own. `url` is where clients go; `checked` what was seen.
 
-    def __init__(self, port: int) -> None:
+    Without a port it is a forward proxy (RFC 9110 §3.7): a connection goes to the authority of its first request.
+    """
+
+    def __init__(self, port: int | None = None) -> None:
         self._target = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -189,12 +201,19 @@ class Wiretap:
         await asyncio.gather(*pending, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        http = _Reader(self.checked)
+        http = _Reader(self.checked, of_others=self._target is None)
+        head = b""
         try:
-            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
+            if (port := self._target) is None:
+                head = await reader.readuntil(b"\r\n\r\n")
+                port = httptools.parse_url(head.split(b" ", 2)[1]).port
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
+        except (OSError, asyncio.IncompleteReadError):
             writer.transport.abort()
             return
+        if head:
+            http.to_server(head)
+            up_writer.write(head)
         down = asyncio.ensure_future(_pump(up_reader, writer, http.to_client))
         up = asyncio.ensure_future(_pump(reader, up_writer, http.to_server))
         try:
@@ -213,3 +232,12 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen
         seen(data)
         writer.write(data)
         await writer.drain()
+
+
+@pytest.fixture(scope="module")
+def wiretapped() -> Iterator[Checked]:
+    """What the module's clients hear of any gateway on loopback, in this process and in those that it starts."""
+    with Wiretap() as tap, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HTTP_PROXY", tap.url)
+        yield tap.checked
+    assert not tap.checked.violations, "\n".join(tap.checked.violations[:20])

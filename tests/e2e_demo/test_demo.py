@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from traffic import Checked
+
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
 
-def test_the_whole_road(real_worker: str) -> None:
+def test_the_whole_road(real_worker: str, wiretapped: Checked) -> None:
     """`real_worker` is only asked for so that the engine is installed once, by whoever comes first."""
     assert real_worker
     began = time.monotonic()
@@ -26,6 +28,7 @@ def test_the_whole_road(real_worker: str) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    assert wiretapped.bodies >= 6, "what it shows passed OpenAI's schemas"
     assert "The capital of France is Paris" in run.stdout
     for mode in ("instant", "thinking", "contemplating", "auto"):
         assert re.search(rf"^{mode}(→\w+)? +\d+ +[\d,]+ .* \$0\.\d+ +\d+\.\d+ s +\d+\.\d$", run.stdout, re.MULTILINE)

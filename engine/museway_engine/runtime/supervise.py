@@ -128,6 +128,8 @@ class Supervisor:
     ) -> None:
         for keeper in self._keepers:
             keeper.cancel()
+        if isinstance(error, Exception):
+            kind = error = trace = None  # it goes on as it is: the group would wrap it in one of its own
         await self._tasks.__aexit__(kind, error, trace)
         for future in self._first_ready.values():
             if future.done() and not future.cancelled():

@@ -56,6 +56,12 @@ def test_one_thread_unless_alone() -> None:
     assert int(command(alone=True).environment["OMP_NUM_THREADS"]) >= 1
 
 
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_a_proxy_of_the_machine_is_not_between_sglang_and_itself(device: Device) -> None:
+    environment = command(device).environment
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "*"
+
+
 def test_overrides_add_change_and_take_out() -> None:
     changes: dict[str, Value] = {
         "context-length": 4096,

@@ -140,6 +140,17 @@ def test_one_that_never_came_up_is_given_up_and_says_why(stub: StubEngine) -> No
     assert [change.state for change in watch.changes] == [State.STARTING, State.FAILED]
 
 
+def test_what_its_user_raises_leaves_as_it_is(stub: StubEngine) -> None:
+    """So that a command can say it in one line."""
+
+    async def body(supervisor: Supervisor, _: Watch) -> None:
+        stub.says("200 die:5")
+        await supervisor.ready()
+
+    with pytest.raises(WorkerDied, match="the last line"):
+        supervised(stub, body)
+
+
 def test_one_failing_does_not_end_the_other(stub: StubEngine, tmp_path: Path) -> None:
     other = StubEngine(tmp_path / "other")
     stub.says("200 die:5")

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from doubles.worker_process import Behaviour, FakeWorker
+from traffic import Checked
 
 from .processes import Program, data_folder
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("wiretapped")]
 
 
 @pytest.fixture
@@ -39,10 +40,12 @@ def _rows(out: str) -> dict[str, list[str]]:
     return {line.split("  ")[0]: re.split(r" {2,}", line.strip()) for line in lines}
 
 
-def test_every_mode_is_asked_priced_and_proved(fake_worker: FakeWorker, folder: Path) -> None:
+def test_every_mode_is_asked_priced_and_proved(fake_worker: FakeWorker, folder: Path, wiretapped: Checked) -> None:
+    before = wiretapped.bodies
     with _demo(fake_worker, folder) as demo:
         out, said = (text.decode() for text in demo.process.communicate(timeout=120))
         assert demo.process.returncode == 0, said
+        assert wiretapped.bodies >= before + 6, "what the demo shows passed the schemas"
         rows = _rows(out)
         modes = [re.split("[ →]", name)[0] for name in rows]
         assert [mode for mode in ("instant", "thinking", "contemplating", "auto") if mode not in modes] == []

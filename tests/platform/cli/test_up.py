@@ -16,7 +16,7 @@ from museway_engine.runtime.launch import free_port
 
 from .processes import Program, data_folder
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("wiretapped")]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import museway
 from doubles.worker_process import FakeWorker
 from museway_billing.reports.export import ExportLine
 from museway_engine.runtime.launch import free_port
+from traffic import Checked
 
 from .conftest import Ran
 from .processes import Program, data_folder
@@ -32,7 +33,7 @@ class Site(Struct, frozen=True):
 
 
 @pytest.fixture(scope="module")
-def site(fake_worker_process: FakeWorker) -> Iterator[Site]:
+def site(fake_worker_process: FakeWorker, wiretapped: Checked) -> Iterator[Site]:
     settings = {"MUSEWAY_ENGINE_URLS": fake_worker_process.url, "MUSEWAY_PORT": str(free_port())}
     with data_folder() as folder, Program("up", "--json", settings=settings, folder=folder) as up:
         ready = up.ready()
@@ -41,6 +42,7 @@ def site(fake_worker_process: FakeWorker) -> Iterator[Site]:
                 client.generate("Say something.", mode=mode, max_tokens=64)
                 for mode in ("instant", "instant", "thinking", "contemplating")
             )
+            assert wiretapped.bodies == len(replies)
             for reply in replies:
                 client.receipt(reply.request_id or "")  # it is there once the records are in the ledger
         yield Site(ready, folder, replies)
