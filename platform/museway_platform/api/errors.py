@@ -16,9 +16,9 @@ from msgspec import Struct
 from museway_billing.journal import JournalBroken, JournalClosed, JournalFull
 from museway_engine.allowance import AllowanceRefused
 from museway_engine.errors import DeadlinePassed, InvalidForModel, NoWorker, WorkerLost, WorkerTimeout
+from museway_platform.api.headers import refusal_headers
 from museway_platform.api.refused import explain
 from museway_platform.identity.directory import DirectoryUnavailable
-from museway_platform.limits.limiter import Refused
 from museway_platform.serving.refusals import Denied, Draining, Forbidden, OverMaxCost
 from museway_platform.wire.refusals import BadRequest, ErrorBody, ErrorDetail, UnknownModel
 
@@ -112,7 +112,7 @@ def to_api_error(exc: BaseException) -> ApiError:
         case InvalidForModel():
             return ApiError(exc.code, exc.message, param=exc.param)
         case Denied():
-            return denied(exc.refused)
+            return denied(exc)
         case OverMaxCost():
             return over_max_cost(exc)
         case Forbidden():
@@ -155,13 +155,14 @@ def _later(code: str, message: str, seconds: float) -> ApiError:
     return ApiError(code, message, headers={"retry-after": str(max(1, math.ceil(seconds)))})
 
 
-def denied(refused: Refused) -> ApiError:
+def denied(exc: Denied) -> ApiError:
     """Which limit of whom, used, limit, when it frees. 402 for money, 429 for rates.
 
     Without `retry-after` and with `x-should-retry: false` where waiting never helps (DESIGN §5).
     """
+    refused = exc.refused
     message = explain(refused)
-    headers: dict[str, str] = {}
+    headers = refusal_headers(exc.states, exc.subject.mode)
     if refused.retry_after_s is None:
         headers["x-should-retry"] = "false"
     else:

@@ -7,16 +7,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from museway_platform.api.connection import Headers
-from museway_platform.limits.limiter import Admitted, LimitState
+from museway_platform.limits.limiter import Admitted, LimitState, Metric
+
+Headers = list[tuple[bytes, bytes]]
 
 
 def limit_headers(admitted: Admitted) -> Headers:
     """Headers of one admission; empty where the caller has no rate limits."""
-    requests = admitted.requests
-    tokens = _tighter(admitted.input_tokens, admitted.output_tokens)
+    return _headers(admitted.requests, _tighter(admitted.input_tokens, admitted.output_tokens))
+
+
+def refusal_headers(states: Sequence[LimitState], mode: str) -> dict[str, str]:
+    """The same for a request that was refused, of `states`: all limits of its caller."""
+    tightest: dict[Metric, LimitState] = {}
+    for state in states:
+        if state.kind == "rate" and state.mode in (None, mode):
+            tightest[state.metric] = _tighter(tightest.get(state.metric), state) or state
+    tokens = _tighter(tightest.get("input_tokens"), tightest.get("output_tokens"))
+    return {name.decode(): value.decode() for name, value in _headers(tightest.get("requests"), tokens)}
+
+
+def _headers(requests: LimitState | None, tokens: LimitState | None) -> Headers:
     if requests is None and tokens is None:
         return []
     now = time.time()

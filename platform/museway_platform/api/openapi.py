@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from museway_platform.api.errors import TABLE
-from museway_platform.api.operations import OPERATIONS, Answer, Operation, Parameter
+from museway_platform.api.operations import LIMIT_HEADERS, OPERATIONS, Answer, Operation, Parameter
 from museway_platform.wire.refusals import ErrorBody
 
 Json = dict[str, Any]
@@ -196,6 +196,8 @@ def _refusal_headers(codes: Sequence[str]) -> Iterator[str]:
     status = TABLE[codes[0]].status
     if status in (402, 429, 503):
         yield "retry-after"
+    if status in (402, 429):
+        yield from LIMIT_HEADERS
     if any(not TABLE[code].retry for code in codes) or status == 429:
         yield "x-should-retry"
     if status == 401:

@@ -69,6 +69,7 @@ class RequestAllowance:
         self.admitted = admitted
         self._budget = budget
         self._hold_id = ask.hold_id
+        self._subject = ask.subject
         self._held = ask.amount
         self._held_tokens = ask.output_tokens
         self._meters: dict[str, CallMeter] = {}
@@ -133,7 +134,7 @@ class RequestAllowance:
                 return tokens
             tokens = min(tokens - 1, self._still(spec, refused, prompt))
             if tokens <= 0:
-                raise AllowanceRefused from Denied(refused)
+                raise AllowanceRefused from Denied(refused, self._subject)
         raise AllowanceRefused
 
     def _still(self, spec: CallSpec, refused: Refused, prompt: int) -> int:
@@ -352,7 +353,7 @@ class Admission:
                 ask, share = smaller, smaller.output_tokens // prepared.completion.n
                 answer = await self._limiter.admit(smaller)
         if isinstance(answer, Refused):
-            raise Denied(answer)
+            raise Denied(answer, ask.subject, await self._limiter.states(ask.subject))
         return prepared, Grant(ask, answer, share)
 
 

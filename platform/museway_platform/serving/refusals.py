@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from museway_platform.limits.limiter import Refused
+from collections.abc import Sequence
+
+from museway_platform.limits.limiter import LimitState, Refused, Subject
 
 
 class Denied(Exception):
-    """A limit, a cap or the credit refused; nothing was debited and nothing was sent."""
+    """A limit, a cap or the credit refused; nothing was debited and nothing was sent.
 
-    def __init__(self, refused: Refused) -> None:
+    `states` are all limits of the subject at that moment, for the headers of the answer.
+    """
+
+    def __init__(self, refused: Refused, subject: Subject, states: Sequence[LimitState] = ()) -> None:
         super().__init__(refused.state.metric)
         self.refused = refused
+        self.subject = subject
+        self.states = states
 
 
 class OverMaxCost(Exception):

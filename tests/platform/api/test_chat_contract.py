@@ -175,6 +175,8 @@ def test_limits_refuse_with_what_to_do(gateway: Gateway) -> None:
         refused = client.post(URL, json=body)
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        assert '"requests";r=0' in refused.headers["ratelimit"]
         assert customer.key in refused.json()["error"]["message"]
     with gateway.client(poor.secret) as client:
         refused = client.post(URL, json=body)

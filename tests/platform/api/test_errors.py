@@ -22,7 +22,7 @@ from museway_platform.api.errors import (
 )
 from museway_platform.api.refused import usd
 from museway_platform.identity.directory import DirectoryUnavailable
-from museway_platform.limits.limiter import LimitState, Refused
+from museway_platform.limits.limiter import LimitState, Refused, Subject
 from museway_platform.serving.refusals import Denied, Draining, OverMaxCost
 from museway_platform.wire.refusals import BadRequest, UnknownModel
 from traffic import validator
@@ -48,8 +48,9 @@ def state(**fields: Any) -> LimitState:
     return LimitState(**given)
 
 
-def denied(asked: int, retry_after_s: float | None, **fields: Any) -> ApiError:
-    return to_api_error(Denied(Refused(state=state(**fields), asked=asked, retry_after_s=retry_after_s)))
+def denied(asked: int, retry_after_s: float | None, *states: LimitState, **fields: Any) -> ApiError:
+    refused = Refused(state=state(**fields), asked=asked, retry_after_s=retry_after_s)
+    return to_api_error(Denied(refused, Subject("org_1", "prj_1", "key_1", "instant"), states))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,24 @@ def test_status_and_code(cause: Exception, status: int, code: str) -> None:
 def test_no_cause_reaches_the_client(cause: Exception) -> None:
     body = encode_error(to_api_error(cause), "req_1")
     assert b"secret" not in body and b"10.0.0.7" not in body
+
+
+def test_a_refusal_has_the_tightest_limits_of_the_caller_in_every_dialect() -> None:
+    error = denied(
+        1,
+        1.2,
+        state(metric="requests", limit=60, left=0),
+        state(metric="requests", scope="organization", limit=1000, left=900),
+        state(metric="input_tokens", limit=1000, left=500),
+        state(metric="output_tokens", limit=1000, left=100),
+        state(metric="output_tokens", mode="thinking", limit=1000, left=0),
+        state(metric="spend", kind="cap", limit=1000, left=0),
+    )
+    assert error.headers["x-ratelimit-remaining-requests"] == "0"
+    assert error.headers["x-ratelimit-remaining-tokens"] == "100", "of the output, in this mode"
+    assert error.headers["ratelimit"] == '"requests";r=0;t=0, "tokens";r=100;t=0'
+    assert error.headers["ratelimit-policy"] == '"requests";q=60;w=60, "tokens";q=1000;w=60'
+    assert error.headers["retry-after"] == "2"
 
 
 def test_a_rate_says_which_limit_of_whom_and_when() -> None:
