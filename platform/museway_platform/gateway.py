@@ -41,6 +41,7 @@ from museway_platform.database.watch import Watch
 from museway_platform.identity.directory import Directory
 from museway_platform.limits.feed import Feed
 from museway_platform.limits.memory import MemoryLimiter
+from museway_platform.limits.refused import RefusalRecorder
 from museway_platform.serving.admission import Admission
 from museway_platform.serving.serve import Serving
 from museway_platform.settings import Settings
@@ -136,6 +137,8 @@ class Process:
         background = await stack.enter_async_context(Background())
         requests = RequestLog()
         background.start("requests", requests.run())
+        refusals = RefusalRecorder(limiter, pool)
+        background.start("refusals", refusals.run())
         background.start("watch", watch.run())
         background.start("drain", drain.run())
         background.start("recovery", _keep_recovering(drain, limiter, journals, settings.recovery_interval_s))
@@ -146,6 +149,7 @@ class Process:
             serving=serving,
             authentication=Authentication(directory),
             observer=Observer(metrics, requests),
+            refusals=refusals,
             names=names,
             body_limit=settings.body_bytes_max,
         )

@@ -92,6 +92,26 @@ def list_limits() -> Call[types.LimitList]:
     )
 
 
+def list_refusals(
+    *, key: str | None = None, before: str | None = None, limit: int | None = None
+) -> Call[types.RefusalList]:
+    """Say why requests were limited.
+
+    Refusals by a rate limit, a cap or the credit, with the counters of that moment and who held most. Kept for
+    30 days; within a second or two of the refusal.
+
+    key: Only of this key, by id.
+    before: Only older ones: the `created` of the last one seen.
+    limit: Refusals a page.
+    """
+    return Call(
+        method="GET",
+        path="/v1/limits/refusals",
+        query={"key": key, "before": before, "limit": limit},
+        answers={200: types.RefusalList},
+    )
+
+
 def get_usage(
     *,
     start_time: int,

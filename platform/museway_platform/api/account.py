@@ -5,14 +5,27 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from litestar import Request, Response, get, post
 
 from museway_billing.receipts import store as receipts
 from museway_platform.api.connection import read_body
 from museway_platform.api.errors import not_found
 from museway_platform.api.exchange import Asked, json_response, parts_of
-from museway_platform.api.shapes import BalanceView, CostRange, LimitList, LimitView, ReceiptPending, Tokenized
+from museway_platform.api.query import read_query
+from museway_platform.api.shapes import (
+    BalanceView,
+    CostRange,
+    LimitList,
+    LimitView,
+    ReceiptPending,
+    Refusal,
+    RefusalList,
+    RefusalQuery,
+    Tokenized,
+)
 from museway_platform.limits.limiter import LimitState, Subject
+from museway_platform.limits.refused import refused_requests
 from museway_platform.serving.quote import quote
 from museway_platform.wire.chat.decode import ChatCall, decode_chat
 
@@ -43,6 +56,18 @@ async def list_limits(request: Request[Any, Any, Any]) -> Response[bytes]:
     who = asked.principal
     states = await asked.parts.limiter.states(Subject(who.organization, who.project, who.key, ""))
     return json_response(LimitList(data=[_limit(state) for state in states]))
+
+
+@get("/v1/limits/refusals")
+async def list_refusals(request: Request[Any, Any, Any]) -> Response[bytes]:
+    asked = await Asked.of(request)
+    query = read_query(request, RefusalQuery)
+    async with asked.parts.pool.acquire() as connection:
+        found = await refused_requests(
+            connection, asked.principal.organization, key=query.key, before=query.before, limit=query.limit
+        )
+    data = [msgspec.convert(one, Refusal, from_attributes=True) for one in found]
+    return json_response(RefusalList(data=data, has_more=len(found) == query.limit))
 
 
 def _limit(state: LimitState) -> LimitView:

@@ -47,6 +47,7 @@ ROUTES: Sequence[HTTPRouteHandler] = (
     models.get_model,
     account.get_balance,
     account.list_limits,
+    account.list_refusals,
     account.get_receipt,
     account.get_receipt_keys,
     account.create_quote,

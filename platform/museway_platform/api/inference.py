@@ -16,6 +16,8 @@ from museway_platform.api.errors import encode_error, error_body, method_not_all
 from museway_platform.api.headers import limit_headers
 from museway_platform.api.observe import Observation, Observer
 from museway_platform.identity.ids import new_id
+from museway_platform.limits.refused import RefusalRecorder
+from museway_platform.serving.refusals import Denied
 from museway_platform.serving.serve import Answer, Serving
 from museway_platform.wire.chat.decode import ChatCall, decode_chat
 from museway_platform.wire.chat.encode import ChatAnswer, ChatStream
@@ -37,12 +39,14 @@ class ChatCompletions:
         serving: Serving,
         authentication: Authentication,
         observer: Observer,
+        refusals: RefusalRecorder,
         names: Mapping[str, tuple[str, Mode | None]],
         body_limit: int,
     ) -> None:
         self._serving = serving
         self._authentication = authentication
         self._observer = observer
+        self._refusals = refusals
         self._names = names
         self._body_limit = body_limit
 
@@ -114,5 +118,7 @@ class ChatCompletions:
     async def _fail(self, exchange: Exchange, seen: Observation, exc: Exception) -> None:
         error = to_api_error(exc)
         seen.failed(error, exc)
+        if isinstance(exc, Denied):
+            await self._refusals.note(exchange.request_id, exc.subject, error.code, exc.refused)
         if not exchange.started:
             await exchange.error(error, encode_error(error, exchange.request_id))

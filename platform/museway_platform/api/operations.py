@@ -219,6 +219,24 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         answers=(Answer(status=200, description="Rates, caps and credit.", shape=shapes.LimitList),),
     ),
     Operation(
+        id="list_refusals",
+        method="get",
+        path="/v1/limits/refusals",
+        summary="Say why requests were limited",
+        description=(
+            "Refusals by a rate limit, a cap or the credit, with the counters of that moment and who held most. Kept for "
+            "30 days; within a second or two of the refusal."
+        ),
+        tag="account",
+        parameters=(
+            _string("key", "query", "Only of this key, by id."),
+            _string("before", "query", "Only older ones: the `created` of the last one seen.", format="date-time"),
+            _integer("limit", "Refusals a page.", minimum=1, maximum=100, default=20),
+        ),
+        answers=(Answer(status=200, description="The newest first.", shape=shapes.RefusalList),),
+        refusals=("invalid_type", "invalid_value", "unknown_parameter"),
+    ),
+    Operation(
         id="get_usage",
         method="get",
         path="/v1/usage",

@@ -160,6 +160,53 @@ class LimitList(Struct, frozen=True, kw_only=True):
     data: list[LimitView]
 
 
+class RefusalHolder(Struct, frozen=True, kw_only=True):
+    """What one key held of the limit's scope when it refused."""
+
+    key: str
+    requests: int
+    amount_nano_usd: int
+    output_tokens: int
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """A request that a limit, a cap or the credit refused, as it was then. `times`: how many of the same kind within a
+    second it stands for. `holders`: who held most of the scope. Money in nano-USD, else counts."""
+
+    request_id: str
+    created: Moment
+    code: str
+    project: str
+    key: str
+    mode: str
+    scope: Scope
+    scope_id: str
+    metric: Metric
+    limit_mode: str | None
+    limit: int
+    used: int
+    held: int
+    asked: int
+    retry_after_s: float | None
+    holders: list[RefusalHolder]
+    times: int
+
+
+class RefusalList(Struct, frozen=True, kw_only=True):
+    """The newest first. `has_more`: ask again with `before` the last one's `created`."""
+
+    data: list[Refusal]
+    has_more: bool
+
+
+class RefusalQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Query of `/v1/limits/refusals`. `before` is RFC 3339."""
+
+    key: str | None = None
+    before: Moment | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
 class ReceiptLine(Struct, frozen=True, kw_only=True):
     """tokens x price, rounded down once."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from litestar import Request, Response, get
@@ -17,6 +17,7 @@ from museway_billing.reports.store import usage as sums
 from museway_engine.completion import Mode
 from museway_platform.api.errors import ApiError
 from museway_platform.api.exchange import Asked, json_response
+from museway_platform.api.query import read_query
 from museway_platform.api.shapes import (
     CostAmount,
     CostBucket,
@@ -52,7 +53,7 @@ class _Page(msgspec.Struct, frozen=True):
 @get("/v1/usage")
 async def get_usage(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await Asked.of(request)
-    query = _query(request)
+    query = read_query(request, UsageQuery, lists=_LISTS)
     if "line_item" in query.group_by:
         raise ApiError("invalid_value", "'group_by' of usage can't be 'line_item'; costs can.", param="group_by")
     page = await _page(asked, query)
@@ -68,7 +69,7 @@ async def get_usage(request: Request[Any, Any, Any]) -> Response[bytes]:
 @get("/v1/costs")
 async def get_costs(request: Request[Any, Any, Any]) -> Response[bytes]:
     asked = await Asked.of(request)
-    page = await _page(asked, _query(request))
+    page = await _page(asked, read_query(request, UsageQuery, lists=_LISTS))
     buckets = [
         CostBucket(
             start_time=start, end_time=start + page.width, results=[_cost(row) for row in page.rows.get(start, [])]
@@ -76,33 +77,6 @@ async def get_costs(request: Request[Any, Any, Any]) -> Response[bytes]:
         for start in page.starts
     ]
     return json_response(CostPage(data=buckets, has_more=page.next_page is not None, next_page=page.next_page))
-
-
-def _query(request: Request[Any, Any, Any]) -> UsageQuery:
-    """The query, typed. Raises ApiError 400 naming the parameter."""
-    fields: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
-        name = name.removesuffix("[]")
-        if name in _LISTS:
-            cast("list[str]", fields.setdefault(name, [])).append(str(value))
-        else:
-            fields[name] = value
-    try:
-        return msgspec.convert(fields, UsageQuery, strict=False)
-    except msgspec.ValidationError as error:
-        raise _bad_query(str(error)) from None
-
-
-def _bad_query(message: str) -> ApiError:
-    what, _, where = message.partition(" - at `$")
-    param = where.removesuffix("`").removeprefix(".").partition("[")[0] or None
-    if "unknown field" in what:
-        name = what.split("`")[1]
-        return ApiError("unknown_parameter", f"Unknown parameter: {name!r}.", param=name)
-    if "missing required field" in what:
-        name = what.split("`")[1]
-        return ApiError("missing_required_parameter", f"Missing required parameter: {name!r}.", param=name)
-    return ApiError("invalid_value", f"Invalid value of {param!r}: {what}.", param=param)
 
 
 async def _page(asked: Asked, query: UsageQuery) -> _Page:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from museway_platform.cli.administration import Result, administer, scope, with_scope
+from museway_platform.cli.administration import Result, administer, organization, scope, with_scope
 from museway_platform.cli.prompt import Failure, Parser
 from museway_platform.database.pool import Connection
 from museway_platform.limits import store
 from museway_platform.limits.limiter import Scope
 from museway_platform.limits.policy import RateLimit, RateMetric
+from museway_platform.limits.refused import refused_requests
 
 METRICS: tuple[RateMetric, ...] = ("requests", "input_tokens", "output_tokens", "concurrent_requests")
 MODES = ("instant", "thinking", "contemplating", "auto")
@@ -53,6 +54,10 @@ def main(argv: Sequence[str]) -> int:
     )
     change.add_argument("--window", type=int, default=60, metavar="SECONDS", help="(default: %(default)s)")
     change.add_argument("--burst", type=_count, metavar="N", help="how much at once (default: the limit)")
+    refusals = actions.add("refusals", _refusals, "why requests of an organization were limited, the newest first")
+    refusals.add_argument("--org", required=True, metavar="ORG", help="organization, by id or name")
+    refusals.add_argument("--key", metavar="KEY", help="of one key, by id")
+    refusals.add_argument("--limit", type=_count, default=20, metavar="N", help="at most (default: %(default)s)")
     remove = with_scope(actions.add("remove", _remove, "take one back; an organization's plan counts again"))
     for verb in (change, remove):
         verb.add_argument("--metric", choices=METRICS, required=True)
@@ -135,6 +140,11 @@ async def _remove(connection: Connection, args: argparse.Namespace) -> Result:
         )
         await store.set_rate(connection, kind, scope_id, limit)  # in the same transaction: nobody saw it gone
     return _change(args, kind, scope_id, before, after)
+
+
+async def _refusals(connection: Connection, args: argparse.Namespace) -> Result:
+    owner = await organization(connection, args.org)
+    return await refused_requests(connection, owner.id, key=args.key, limit=args.limit)
 
 
 def _change(

@@ -88,6 +88,18 @@ class Balance(Struct, frozen=True, kw_only=True):
     undrained: int
 
 
+class Holder(Struct, frozen=True, kw_only=True):
+    """What one key holds of a scope at this moment, by its open holds."""
+
+    key: str
+    requests: int
+    amount_nano_usd: int
+    output_tokens: int
+
+
+HOLDERS_SHOWN = 5
+
+
 class Limiter(Protocol):
     async def admit(self, ask: Ask) -> Admitted | Refused:
         """All or nothing."""
@@ -109,6 +121,11 @@ class Limiter(Protocol):
 
     async def states(self, subject: Subject) -> list[LimitState]:
         """Every limit that applies to the subject (any mode), with the credit last."""
+        ...
+
+    async def holders(self, organization: str, scope_id: str) -> list[Holder]:
+        """The keys that hold most of a scope (the organization, or a project or key of it), at most HOLDERS_SHOWN, by
+        amount. Looks at every open hold: for what is refused, not for what is admitted."""
         ...
 
     async def posted(self, organization: str, *, sequence: int, delta: int) -> bool:

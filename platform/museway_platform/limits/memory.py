@@ -13,11 +13,11 @@ from msgspec import Struct
 
 from museway_platform.limits import refusals
 from museway_platform.limits.bucket import Bucket
-from museway_platform.limits.limiter import Admitted, Ask, Balance, LimitState, Refused, Subject, Used
+from museway_platform.limits.limiter import Admitted, Ask, Balance, Holder, LimitState, Refused, Subject, Used
 from museway_platform.limits.policy import Period, Policy
 from museway_platform.limits.rules import Rules, Track
 from museway_platform.limits.spending import Account, Window
-from museway_platform.limits.states import cap_state, credit_state, gate_state, rate_state
+from museway_platform.limits.states import cap_state, credit_state, gate_state, heaviest, rate_state
 
 ENDED_REMEMBERED = 65_536
 TRACKS_MAX = 200_000
@@ -287,6 +287,14 @@ class MemoryLimiter:
         account = self._accounts.get(organization) or Account()
         return Balance(
             available=account.available, held=account.held, posted=account.posted, undrained=account.undrained
+        )
+
+    async def holders(self, organization: str, scope_id: str) -> list[Holder]:
+        return heaviest(
+            (subject.key, hold.amount, hold.output)
+            for hold in self._holds.values()
+            if scope_id in ((subject := hold.subject).organization, subject.project, subject.key)
+            and subject.organization == organization
         )
 
     async def states(self, subject: Subject) -> list[LimitState]:

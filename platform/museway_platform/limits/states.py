@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from museway_platform.limits.bucket import METRICS, Bucket
-from museway_platform.limits.limiter import LimitState
+from museway_platform.limits.limiter import HOLDERS_SHOWN, Holder, LimitState
 from museway_platform.limits.rules import Gate
 from museway_platform.limits.spending import Account, Window
 
@@ -78,3 +80,16 @@ def credit_state(account: Account, organization: str) -> LimitState:
         left=max(0, account.left),
         resets_at=None,
     )
+
+
+def heaviest(holds: Iterable[tuple[str, int, int]]) -> list[Holder]:
+    """Of open holds (key, nano-USD, output tokens): the keys that hold most."""
+    sums: dict[str, tuple[int, int, int]] = {}
+    for key, amount, tokens in holds:
+        requests, amounts, outputs = sums.get(key, (0, 0, 0))
+        sums[key] = (requests + 1, amounts + amount, outputs + tokens)
+    ordered = sorted(sums.items(), key=lambda item: (-item[1][1], -item[1][2], item[0]))
+    return [
+        Holder(key=key, requests=requests, amount_nano_usd=amount, output_tokens=tokens)
+        for key, (requests, amount, tokens) in ordered[:HOLDERS_SHOWN]
+    ]

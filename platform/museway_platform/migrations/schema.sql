@@ -455,6 +455,33 @@ COMMENT ON TABLE platform.rate_limit IS 'A bucket of `capacity` that gets `refil
 
 COMMENT ON COLUMN platform.rate_limit.mode IS 'Empty: all modes together.';
 
+CREATE TABLE platform.refused_request (
+    request_id text NOT NULL,
+    organization text NOT NULL,
+    project text NOT NULL,
+    key text NOT NULL,
+    mode text NOT NULL,
+    code text NOT NULL,
+    scope text NOT NULL,
+    scope_id text NOT NULL,
+    metric text NOT NULL,
+    limit_mode text,
+    "limit" bigint NOT NULL,
+    used bigint NOT NULL,
+    held bigint NOT NULL,
+    asked bigint NOT NULL,
+    retry_after_s double precision,
+    holders jsonb NOT NULL,
+    times integer NOT NULL,
+    created timestamp with time zone NOT NULL,
+    CONSTRAINT refused_request_scope_check CHECK ((scope = ANY (ARRAY['organization'::text, 'project'::text, 'key'::text]))),
+    CONSTRAINT refused_request_times_check CHECK ((times > 0))
+);
+
+COMMENT ON TABLE platform.refused_request IS 'Refusals by a limit, a cap or the credit; pruned after 30 days. `times`: how many of the same kind within a second this row, the first, stands for.';
+
+COMMENT ON COLUMN platform.refused_request.holders IS 'Who held most of the limit''s scope at that moment: [{"key", "requests", "amount_nano_usd", "output_tokens"}].';
+
 ALTER TABLE ONLY billing.usage ATTACH PARTITION billing.usage_default DEFAULT;
 
 ALTER TABLE ONLY billing.account
@@ -538,6 +565,9 @@ ALTER TABLE ONLY platform.project
 ALTER TABLE ONLY platform.rate_limit
     ADD CONSTRAINT rate_limit_pkey PRIMARY KEY (scope, scope_id, metric, mode);
 
+ALTER TABLE ONLY platform.refused_request
+    ADD CONSTRAINT refused_request_pkey PRIMARY KEY (organization, created, request_id);
+
 CREATE INDEX account_organization ON billing.account USING btree (organization, kind);
 
 CREATE INDEX money_in_transaction ON billing.money_in USING btree (transaction);
@@ -567,6 +597,8 @@ CREATE INDEX api_key_project ON platform.api_key USING btree (project);
 CREATE INDEX api_key_secret_api_key ON platform.api_key_secret USING btree (api_key);
 
 CREATE INDEX change_transaction ON platform.change USING btree (transaction);
+
+CREATE INDEX refused_request_created ON platform.refused_request USING btree (created);
 
 ALTER INDEX billing.usage_organization ATTACH PARTITION billing.usage_default_organization_created_id_idx;
 

@@ -318,6 +318,17 @@ class ReceiptPending(Shape, kw_only=True):
     status: str
 
 
+class RefusalHolder(Shape, kw_only=True):
+    """
+    What one key held of the limit's scope when it refused.
+    """
+
+    key: str
+    requests: int
+    amount_nano_usd: int
+    output_tokens: int
+
+
 class RefusalPart(Shape, kw_only=True, tag_field="type", tag="refusal"):
     """
     What the model refused to do, in an earlier answer; read as its text.
@@ -593,6 +604,40 @@ class ReceiptBody(Shape, kw_only=True):
     supersedes: str | None
 
 
+class Refusal(Shape, kw_only=True):
+    """
+    A request that a limit, a cap or the credit refused, as it was then. `times`: how many of the same kind within a
+    second it stands for. `holders`: who held most of the scope. Money in nano-USD, else counts.
+    """
+
+    request_id: str
+    created: datetime
+    code: str
+    project: str
+    key: str
+    mode: str
+    scope: str
+    scope_id: str
+    metric: str
+    limit_mode: str | None
+    limit: int
+    used: int
+    held: int
+    asked: int
+    retry_after_s: float | None
+    holders: list[RefusalHolder]
+    times: int
+
+
+class RefusalList(Shape, kw_only=True):
+    """
+    The newest first. `has_more`: ask again with `before` the last one's `created`.
+    """
+
+    data: list[Refusal]
+    has_more: bool
+
+
 class SignedReceipt(Shape, kw_only=True):
     """
     Ed25519 over the RFC 8785 canonical JSON of `receipt`; keys under `/.well-known/museway-receipts.json`.
@@ -823,6 +868,9 @@ __all__ = [
     "ReceiptKeys",
     "ReceiptLine",
     "ReceiptPending",
+    "Refusal",
+    "RefusalHolder",
+    "RefusalList",
     "RefusalPart",
     "SignedReceipt",
     "StreamOptions",

@@ -186,6 +186,38 @@ def test_limits_refuse_with_what_to_do(gateway: Gateway) -> None:
         assert "retry-after" not in refused.headers
 
 
+def test_why_was_i_limited(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    """The refusal is there with the counters of its moment, who held most, and how often; others don't see it."""
+    customer, other = gateway.customer(), gateway.customer()
+    metric = ("--metric", "concurrent_requests", "--limit", "1")
+    assert gateway.museway("limits", "set", "--key", customer.key, *metric).returncode == 0
+    fake_worker.script(Behaviour(delay_ms=50))
+    body = {"model": "muse", "messages": MESSAGES, "max_tokens": 60, "stream": True}
+    with gateway.client(customer.secret) as client:
+        gateway.until(lambda: bool(client.get("/v1/limits").json()["data"][:-1]), within_s=3)
+        with client.stream("POST", URL, json=body) as running:
+            next(running.iter_lines())
+            ids = [client.post(URL, json=body).headers["x-request-id"] for _ in range(3)]
+        gateway.until(lambda: bool(client.get("/v1/limits/refusals").json()["data"]), within_s=5)
+        listed = client.get("/v1/limits/refusals", params={"key": customer.key}).json()
+        assert client.get("/v1/limits/refusals?limit=0").status_code == 400
+    refusals = listed["data"]
+    assert refusals[-1]["request_id"] == ids[0] and sum(one["times"] for one in refusals) == 3
+    first = refusals[-1]
+    assert (first["code"], first["metric"], first["scope_id"]) == (
+        "rate_limit_exceeded",
+        "concurrent_requests",
+        customer.key,
+    )
+    assert (first["limit"], first["used"], first["asked"]) == (1, 1, 1)
+    (holder,) = first["holders"]
+    assert holder["key"] == customer.key and holder["requests"] == 1 and holder["amount_nano_usd"] > 0
+    with gateway.client(other.secret) as client:
+        assert client.get("/v1/limits/refusals").json() == {"data": [], "has_more": False}
+    shown = gateway.museway("limits", "refusals", "--org", customer.organization.id, "--json")
+    assert json.loads(shown.stdout)["data"][-1]["request_id"] == ids[0]
+
+
 def test_a_cap_stops_its_key_only(gateway: Gateway) -> None:
     customer = gateway.customer()
     done = gateway.museway("caps", "set", "--key", customer.key, "--period", "month", "--usd", "0.000001")
