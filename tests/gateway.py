@@ -67,6 +67,10 @@ class Gateway:
     def start(self) -> Self:
         """Start it and wait until it is ready. Raises AssertionError with the end of its log where it is not."""
         self.spawn()
+        return self.until_ready()
+
+    def until_ready(self) -> Self:
+        """Wait until it is ready. Raises AssertionError with the end of its log where it is not in time."""
         deadline = time.monotonic() + READY_S
         while True:
             assert self._process is not None

@@ -53,8 +53,11 @@ class Difference(Struct, frozen=True, order=True):
     what: str
 
 
-def compare(book: Iterable[Entry], records: Sequence[Record]) -> list[Difference]:
-    """Every call that the worker ran in exactly one record, count for count."""
+def compare(book: Iterable[Entry], records: Sequence[Record], *, killed: bool = False) -> list[Difference]:
+    """Every call that the worker ran in exactly one record, count for count.
+
+    `killed`: the gateway was, and may not have read the counts that the worker sent.
+    """
     by_rid: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_rid[record.rid].append(record)
@@ -63,7 +66,7 @@ def compare(book: Iterable[Entry], records: Sequence[Record]) -> list[Difference
     for entry in entries:
         match by_rid.get(entry.rid, []):
             case [record]:
-                found += [Difference(entry.rid, what) for what in _one_call(entry, record)]
+                found += [Difference(entry.rid, what) for what in _one_call(entry, record, killed=killed)]
             case several:
                 found.append(Difference(entry.rid, f"stands in {len(several)} records, not in one"))
     known = {entry.rid for entry in entries}
@@ -73,11 +76,11 @@ def compare(book: Iterable[Entry], records: Sequence[Record]) -> list[Difference
     return found
 
 
-def _one_call(entry: Entry, record: Record) -> Iterable[str]:
+def _one_call(entry: Entry, record: Record, *, killed: bool) -> Iterable[str]:
     if record.billed > entry.completion:
         yield f"{record.billed} tokens billed, {entry.completion} made"
     if record.unbilled is None:
-        if entry.usage_sent or record.state == "complete":
+        if (entry.usage_sent and not killed) or record.state == "complete":
             yield f"unbilled is unknown though the worker reported {entry.completion}"
         return
     if record.billed + record.unbilled != entry.completion:

@@ -1,0 +1,228 @@
+"""A gateway under load and under fault, then judged: every token of the worker's book stands on the bill, and nothing is left.
+
+    siege = Siege(gateway, worker)
+    with siege.load(requests=200, seed=7) as load:
+        load.wait_for(answers=40)
+        gateway.kill()
+    gateway.start()
+    siege.judge(killed=True)
+
+What a fault may cost is said by `judge`'s arguments, and nothing else may: clients see broken connections and documented
+errors, never `internal_error`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import httpx2
+import msgspec
+import uvloop
+from msgspec import Struct, structs
+
+from bench.caller import Delivered, ask
+from bench.mix import Planned, planned
+from bench.verdict import Balance, Record, compare, compare_balance, compare_delivered
+from customers import Customer
+from doubles.fake_worker.book import Entry
+from doubles.worker_process import FakeWorker
+from faults.rest import Held, held, wait_at_rest
+from gateway import Gateway
+
+_IDLE_S = 60.0
+_STARTED_S = 60.0
+_SHOWN = 20
+
+BROKEN = re.compile(
+    r"^(ConnectionResetError|ConnectionRefusedError|BrokenPipeError|IncompleteReadError|the stream ended)"
+)
+"""What a client sees of a gateway that is killed."""
+ENGINE = re.compile(
+    r"^(status 50[234]|error event: .*'(engine_lost|engine_timeout|engine_unavailable|engine_overloaded)')"
+)
+"""What a client is told of a worker that fails."""
+
+
+class Verdict(Struct, kw_only=True):
+    """What was judged but for `serves`, for a test that wants to know that its fault did happen."""
+
+    delivered: list[Delivered]
+    records: list[Record]
+    book: list[Entry]
+
+    @property
+    def states(self) -> Counter[str]:
+        return Counter(record.state for record in self.records)
+
+    def one(self) -> tuple[Delivered, Record, Entry]:
+        """Of a siege of one request with one call."""
+        (delivered,), (record,), (entry,) = self.delivered, self.records, self.book
+        return delivered, record, entry
+
+
+class Load(threading.Thread):
+    """Requests of a plan, so many at a time, from a thread of its own. Leaving the context waits for the clients' ends."""
+
+    def __init__(self, url: str, key: str, plan: Iterable[Planned], concurrency: int) -> None:
+        super().__init__(name="load", daemon=True)
+        self._url, self._key = url, key
+        self._plan = iter(plan)
+        self._concurrency = concurrency
+        self._enough = False
+        self._turn = threading.Condition()
+        self.delivered: list[Delivered] = []
+
+    def run(self) -> None:
+        uvloop.run(self._ask_all())
+
+    async def _ask_all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._concurrency):
+                group.create_task(self._one_after_the_other())
+
+    async def _one_after_the_other(self) -> None:
+        for request in self._plan:  # shared: each of them takes the next
+            if self._enough:
+                return
+            done = await ask(self._url, self._key, request)
+            with self._turn:
+                self.delivered.append(done)
+                self._turn.notify_all()
+
+    def wait_for(self, *, answers: int, within_s: float = 60.0) -> None:
+        """Until so many requests have ended, one way or another."""
+        with self._turn:
+            found = self._turn.wait_for(lambda: len(self.delivered) >= answers or not self.is_alive(), within_s)
+        assert found, f"{len(self.delivered)} of {answers} requests ended within {within_s:g} s"
+
+    def enough(self) -> None:
+        """Begin no further request."""
+        self._enough = True
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.enough()
+        self.join(180)
+        assert not self.is_alive(), "clients wait for ever"
+
+
+class Siege:
+    """One customer of one gateway. `judge` looks at what happened since it was last called."""
+
+    def __init__(self, gateway: Gateway, worker: FakeWorker, *, usd: int = 1000, plan: str = "unlimited") -> None:
+        self.gateway = gateway
+        self.worker = worker
+        self.customer: Customer = gateway.customer(usd=usd, plan=plan)
+        self._loads: list[Load] = []
+        self._served: set[str] = set()
+        self._judged: set[str] = set()
+        self._calls = 0
+        self._balance = self.balance()
+        self.serves()
+        wait_at_rest(gateway)
+        self.held: Held = held(gateway)
+        """What the process holds when nothing happens."""
+
+    @property
+    def secret(self) -> str:
+        return self.customer.secret
+
+    def load(self, plan: Iterable[Planned], *, concurrency: int = 24) -> Load:
+        """Through the gateway's own port. It is judged by the next `judge`."""
+        load = Load(self.gateway.direct_url, self.secret, plan, concurrency)
+        self._loads.append(load)
+        return load
+
+    def mixed(self, requests: int, *, seed: int, hangups: int = 0, concurrency: int = 24) -> Load:
+        """Every mode and form (`bench.mix`)."""
+        return self.load(planned(requests, hangups, seed=seed, model="muse"), concurrency=concurrency)
+
+    def one(self, *, stream: bool = True, max_tokens: int = 20, mode: str = "instant") -> Load:
+        """A single request, to its end."""
+        body = {
+            "model": "muse",
+            "messages": [{"role": "user", "content": "How many stones are there?"}],
+            "max_tokens": max_tokens,
+            "stream": stream,
+            "mode": mode,
+        }
+        with self.load([Planned(form=mode, body=body)]) as load:
+            return load
+
+    def serves(self) -> None:
+        """A request is answered in full."""
+        load = self.one()
+        (answer,) = load.delivered
+        assert not answer.problem, answer
+        self._served.add(answer.request_id)
+
+    def balance(self) -> Balance:
+        headers = {"authorization": f"Bearer {self.secret}"}
+        answer = httpx2.get(f"{self.gateway.direct_url}/v1/balance", headers=headers, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return msgspec.json.decode(answer.content, type=Balance)
+
+    def judge(
+        self, *, killed: bool = False, forgiven: Sequence[re.Pattern[str]] = (), lies: bool = False, again: bool = True
+    ) -> Verdict:
+        """Everything settles, then: the worker's book, the export, the clients, the balance and the books agree.
+
+        `killed`: the gateway was, so that it may not have read a count that the worker sent, and clients saw it break.
+        `forgiven`: other problems that clients may have been shown. `lies`: the worker reported what it did not do, so
+        its book is no judge of counts. `again`: a request is served at the end.
+        """
+        book = [entry for entry in self.worker.wait_idle(_IDLE_S) if entry.rid.startswith("req_")][self._calls :]
+        wait_at_rest(self.gateway)
+        records = self._new_records()
+        delivered = [one for load in self._loads for one in load.delivered]
+        patterns = [*forgiven, *([BROKEN] if killed else [])]
+        told = [_excused(one, patterns) for one in delivered]
+        found = [
+            *([] if lies else compare(book, records, killed=killed)),
+            *compare_delivered(told, records),
+            *compare_balance(self._balance, after := self.balance(), records),
+        ]
+        assert not found, "\n".join(f"{one.about}: {one.what}" for one in found[:_SHOWN])
+        self._reconcile()
+        self._calls += len(book)
+        self._judged |= {record.id for record in records}
+        self._balance = after
+        self._loads.clear()
+        if again:
+            self.serves()
+        return Verdict(
+            delivered=[one for one in delivered if one.request_id not in self._served],
+            records=[record for record in records if record.request_id not in self._served],
+            book=[entry for entry in book if entry.rid.partition(".")[0] not in self._served],
+        )
+
+    def _new_records(self) -> list[Record]:
+        done = self.gateway.museway("usage", "export")
+        assert done.returncode == 0, done.stderr
+        records = [msgspec.json.decode(line, type=Record) for line in done.stdout.splitlines()]
+        return [record for record in records if record.id not in self._judged]
+
+    def _reconcile(self) -> None:
+        done = self.gateway.museway("reconcile", "--json")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert json.loads(done.stdout)["ok"]
+
+
+def _excused(one: Delivered, patterns: Iterable[re.Pattern[str]]) -> Delivered:
+    """A client that was shown a fault it may be shown counts as one that left: what it got must be billed, no more."""
+    if one.problem and any(pattern.search(one.problem) for pattern in patterns):
+        return structs.replace(one, left=True, problem="")
+    return one
