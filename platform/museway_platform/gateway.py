@@ -41,7 +41,7 @@ from museway_platform.database.watch import Watch
 from museway_platform.identity.directory import Directory
 from museway_platform.limits.feed import Feed
 from museway_platform.limits.memory import MemoryLimiter
-from museway_platform.limits.refused import RefusalRecorder
+from museway_platform.limits.refused.recorder import RefusalRecorder
 from museway_platform.serving.admission import Admission
 from museway_platform.serving.serve import Serving
 from museway_platform.settings import Settings

@@ -25,7 +25,7 @@ from museway_platform.api.shapes import (
     Tokenized,
 )
 from museway_platform.limits.limiter import LimitState, Subject
-from museway_platform.limits.refused import refused_requests
+from museway_platform.limits.refused.store import refused_requests
 from museway_platform.serving.quote import quote
 from museway_platform.wire.chat.decode import ChatCall, decode_chat
 

@@ -16,7 +16,7 @@ from museway_platform.api.errors import encode_error, error_body, method_not_all
 from museway_platform.api.headers import limit_headers
 from museway_platform.api.observe import Observation, Observer
 from museway_platform.identity.ids import new_id
-from museway_platform.limits.refused import RefusalRecorder
+from museway_platform.limits.refused.recorder import RefusalRecorder
 from museway_platform.serving.refusals import Denied
 from museway_platform.serving.serve import Answer, Serving
 from museway_platform.wire.chat.decode import ChatCall, decode_chat

@@ -13,7 +13,7 @@ from museway_platform.database.pool import Connection
 from museway_platform.limits import store
 from museway_platform.limits.limiter import Scope
 from museway_platform.limits.policy import RateLimit, RateMetric
-from museway_platform.limits.refused import refused_requests
+from museway_platform.limits.refused.store import refused_requests
 
 METRICS: tuple[RateMetric, ...] = ("requests", "input_tokens", "output_tokens", "concurrent_requests")
 MODES = ("instant", "thinking", "contemplating", "auto")

@@ -1,4 +1,4 @@
-"""Why was I limited: what a refusal was decided on, kept as it was at the decision.
+"""Notes refusals as they happen, and writes them together, off the path of requests.
 
 A flood of refusals writes no flood of rows: of one key and limit the first in each second is kept and the others are
 counted into it. What is gathered is lost with a process that is killed: it explains, nothing is billed by it.
@@ -8,63 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from datetime import UTC, datetime
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from museway_platform.database.pool import UNAVAILABLE, Connection, Pool, Record
-from museway_platform.limits.limiter import Holder, Limiter, Metric, Refused, Scope, Subject
+from museway_platform.database.pool import UNAVAILABLE, Pool
+from museway_platform.limits.limiter import Limiter, Refused, Subject
+from museway_platform.limits.refused import store
+from museway_platform.limits.refused.record import RefusedRequest
 
 log = logging.getLogger("museway.limits")
 
 GATHER_S = 1.0
 WAITING_MAX = 10_000
 """Kinds of refusals that wait for the database at most; further ones are counted in the log only."""
-KEPT = timedelta(days=30)
 _PRUNE_EVERY = 3600
-
-_INSERT = """
-insert into platform.refused_request (
-    request_id, organization, project, key, mode, code, scope, scope_id, metric, limit_mode, "limit", used, held, asked,
-    retry_after_s, holders, times, created)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-on conflict do nothing
-"""
-_LIST = """
-select * from platform.refused_request
-where organization = $1 and ($2::text is null or key = $2) and ($3::timestamptz is null or created < $3)
-order by created desc, request_id desc limit $4
-"""
-_PRUNE = "delete from platform.refused_request where created < $1"
-
-
-class RefusedRequest(Struct, frozen=True, kw_only=True):
-    """One refusal. `asked`, `limit`, `used`, `held` are in the metric's unit (nano-USD of `spend` and `credit`).
-
-    `times`: how many refusals of this key by this limit within a second it stands for. `holders`: who held most then.
-    """
-
-    request_id: str
-    organization: str
-    project: str
-    key: str
-    mode: str
-    code: str
-    scope: Scope
-    scope_id: str
-    metric: Metric
-    limit_mode: str | None
-    limit: int
-    used: int
-    held: int
-    asked: int
-    retry_after_s: float | None
-    holders: Sequence[Holder]
-    times: int
-    created: datetime
 
 
 class _Waiting(Struct):
@@ -135,30 +93,9 @@ class RefusalRecorder:
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 if batch:
-                    await connection.executemany(_INSERT, [_row(waiting) for waiting in batch.values()])
+                    kept = [structs.replace(waiting.first, times=waiting.times) for waiting in batch.values()]
+                    await store.keep(connection, kept)
                 if prune:
-                    await connection.execute(_PRUNE, datetime.now(UTC) - KEPT)
+                    await store.prune(connection, datetime.now(UTC))
         except UNAVAILABLE:
             self._waiting = batch | self._waiting  # PostgreSQL is away: its watch says so
-
-
-def _row(waiting: _Waiting) -> tuple[object, ...]:
-    values = msgspec.structs.asdict(waiting.first) | {"times": waiting.times}
-    values["holders"] = msgspec.json.encode(waiting.first.holders).decode()
-    return tuple(values[name] for name in _FIELDS)
-
-
-_FIELDS = tuple(field.name for field in msgspec.structs.fields(RefusedRequest))
-
-
-async def refused_requests(
-    connection: Connection, organization: str, *, key: str | None = None, before: datetime | None = None, limit: int
-) -> list[RefusedRequest]:
-    """The newest first, at most `limit` that are older than `before`."""
-    return [_of(row) for row in await connection.fetch(_LIST, organization, key, before, limit)]
-
-
-def _of(row: Record) -> RefusedRequest:
-    values = dict(cast("dict[str, object]", row))
-    values["holders"] = msgspec.json.decode(cast("str", values["holders"]), type=list[Holder])
-    return msgspec.convert(values, RefusedRequest)

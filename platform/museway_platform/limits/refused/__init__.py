@@ -1,0 +1,1 @@
+"""Why was I limited: what a refusal was decided on, kept as it was at the decision."""
