@@ -29,6 +29,7 @@ from museway_billing.receipts import Signer
 from museway_engine.completion import Mode
 from museway_engine.engine import Engine, ModelConfig, QueueLimits
 from museway_platform.api import app, logs
+from museway_platform.api.address import Addresses
 from museway_platform.api.authentication import Authentication
 from museway_platform.api.inference import ChatCompletions
 from museway_platform.api.metrics import Gauges, Metrics, WorkerGauge
@@ -115,6 +116,9 @@ class Process:
 
         feed = Feed(limiter)
         directory = Directory(pool, introduce=feed.introducer(pool))
+        authentication = Authentication(
+            directory, Addresses(settings.trusted_networks(), settings.unknown_keys_per_minute)
+        )
         models = settings.served_models()
         engine = await Engine.open(
             [ModelConfig(id=name, urls=m.urls, profile=m.profile, context=m.context) for name, m in models.items()],
@@ -147,7 +151,7 @@ class Process:
         self._serving = serving
         self._chat = ChatCompletions(
             serving=serving,
-            authentication=Authentication(directory),
+            authentication=authentication,
             observer=Observer(metrics, requests),
             refusals=refusals,
             names=names,
@@ -157,7 +161,7 @@ class Process:
         self._holder.fill(
             Parts(
                 pool=pool,
-                directory=directory,
+                authentication=authentication,
                 limiter=limiter,
                 journal=journal,
                 engine=engine,

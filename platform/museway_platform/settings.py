@@ -111,6 +111,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Gateway processes; more than one needs `redis_url`."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks whose `x-forwarded-*` headers are believed."""
+    unknown_keys_per_minute: Positive = 300
+    """How many keys that nobody has one address may try; keys that are known are served all the same."""
     secret_keys: tuple[Secret, ...] = ()
     """Newest first. Cache salt, sessions, signatures and stored bodies are derived from them."""
     receipt_keys: tuple[Secret, ...] = ()
@@ -179,6 +181,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return msgspec.toml.decode(self.models.read_bytes(), type=dict[str, ServedModelSettings])
         except (OSError, msgspec.MsgspecError) as error:
             raise SettingsError(f"{self.models}: {error}") from error
+
+    def trusted_networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        return [ipaddress.ip_network(network, strict=False) for network in self.trusted_proxies]
 
     def beside(self, *, data_dir: Path, port: int) -> Settings:
         """These settings for a stack of its own: another directory and port, and none of the database, Redis and secrets

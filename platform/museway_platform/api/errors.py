@@ -67,6 +67,12 @@ TABLE: Final[dict[str, Row]] = {
     "body_too_large": Row(413, _BAD, "The body is larger than this server takes."),
     "unsupported_media_type": Row(415, _BAD, "The body must be `application/json`."),
     "rate_limit_exceeded": Row(429, "rate_limit_error", "A rate limit has no room now; `retry-after` says when.", True),
+    "too_many_unknown_keys": Row(
+        429,
+        "rate_limit_error",
+        "Too many unknown API keys were tried from this address; `retry-after` says when.",
+        True,
+    ),
     "internal_error": Row(500, "server_error", "A fault of ours; it is logged under `request_id`.", True),
     "engine_lost": Row(502, "engine_error", "The worker broke off. What was delivered of a stream is credited.", True),
     "engine_unavailable": Row(503, "engine_error", "No worker is ready.", True),
@@ -199,6 +205,10 @@ def invalid_api_key(reason: str) -> ApiError:
     """`reason`: missing, malformed, unknown, revoked, expired, suspended."""
     message = _KEY_TROUBLE.get(reason, "The API key is not valid.")
     return ApiError("invalid_api_key", message, headers={"www-authenticate": "Bearer"})
+
+
+def too_many_unknown_keys(wait_s: float) -> ApiError:
+    return _later("too_many_unknown_keys", "Too many unknown API keys came from your address.", wait_s)
 
 
 def permission_denied(message: str) -> ApiError:

@@ -9,7 +9,6 @@ from litestar import Request, Response
 from msgspec import Struct
 
 from museway_platform.api import shapes
-from museway_platform.api.authentication import Authentication
 from museway_platform.api.parts import Holder, Parts
 from museway_platform.identity.principal import Principal
 
@@ -28,7 +27,7 @@ class Asked(Struct, frozen=True):
     async def of(cls, request: Request[Any, Any, Any]) -> Self:
         """Raises ApiError 401, DirectoryUnavailable."""
         parts = parts_of(request)
-        principal = await Authentication(parts.directory).principal(request.scope)
+        principal = await parts.authentication.principal(request.scope)
         return cls(parts, principal, request_id_of(request))
 
 

@@ -29,7 +29,7 @@ DESCRIPTION: Final = (
 
 _REF: Final = "#/components/schemas/{name}"
 _ANY_ROUTE: Final = ("method_not_allowed", "internal_error")
-_ANY_KEY: Final = ("invalid_api_key", "permission_denied", "directory_unavailable")
+_ANY_KEY: Final = ("invalid_api_key", "too_many_unknown_keys", "permission_denied", "directory_unavailable")
 
 HEADERS: Final[dict[str, tuple[str, Json]]] = {
     "x-request-id": ("Names the request: in our log, on its receipt.", {"type": "string"}),
@@ -196,7 +196,7 @@ def _refusal_headers(codes: Sequence[str]) -> Iterator[str]:
     status = TABLE[codes[0]].status
     if status in (402, 429, 503):
         yield "retry-after"
-    if status in (402, 429):
+    if status == 402 or "rate_limit_exceeded" in codes:
         yield from LIMIT_HEADERS
     if any(not TABLE[code].retry for code in codes) or status == 429:
         yield "x-should-retry"

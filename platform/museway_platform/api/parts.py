@@ -8,9 +8,9 @@ from museway_billing.journal import Journal
 from museway_billing.receipts import Signer
 from museway_engine.completion import Mode
 from museway_engine.engine import Engine
+from museway_platform.api.authentication import Authentication
 from museway_platform.api.metrics import Metrics
 from museway_platform.database.pool import Pool
-from museway_platform.identity.directory import Directory
 from museway_platform.limits.limiter import Limiter
 from museway_platform.serving.serve import Serving
 
@@ -22,7 +22,7 @@ class Parts:
         self,
         *,
         pool: Pool,
-        directory: Directory,
+        authentication: Authentication,
         limiter: Limiter,
         journal: Journal,
         engine: Engine,
@@ -33,7 +33,7 @@ class Parts:
         missing: Callable[[], dict[str, str]],
     ) -> None:
         self.pool = pool
-        self.directory = directory
+        self.authentication = authentication
         self.limiter = limiter
         self.journal = journal
         self.engine = engine
