@@ -151,6 +151,10 @@ def test_the_scrape_reaches_what_compose_starts() -> None:
 
 @pytest.mark.engine
 def test_the_real_worker_has_what_was_recorded(real_worker: str) -> None:
+    body = json.dumps({"text": "One two three four five six.", "sampling_params": {"max_new_tokens": 2}}).encode()
+    for _ in range(2):  # SGLang shows a counter from its first increment on: the second prompt is cached
+        asked = urllib.request.Request(f"{real_worker}/generate", body, {"content-type": "application/json"})
+        urllib.request.urlopen(asked, timeout=60).close()
     with urllib.request.urlopen(f"{real_worker}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     there = dict(re.findall(r"^# TYPE (sglang:\S+) (\w+)$", text, re.MULTILINE))
