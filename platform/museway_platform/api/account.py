@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response, get, post
 
 from museway_billing.receipts import store as receipts
-from museway_platform.api.connection import read_body
+from museway_platform.api.connection import read_body_in_time
 from museway_platform.api.errors import not_found
 from museway_platform.api.exchange import Asked, json_response, parts_of
 from museway_platform.api.query import read_query
@@ -124,5 +124,5 @@ async def tokenize(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 async def _decoded(request: Request[Any, Any, Any], asked: Asked) -> ChatCall:
-    body = await read_body(request.scope, request.receive, BODY_LIMIT)
+    body = await read_body_in_time(request.scope, request.receive, BODY_LIMIT)
     return decode_chat(body, request_id=asked.request_id, names=asked.parts.names)

@@ -7,25 +7,19 @@ given to its Stream is closed only when collected. Here `async with` owns the li
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
 from litestar.types import Message, Receive, Scope, Send
 
+from museway_platform.api.attendance import BODY_S, ClientGone
 from museway_platform.api.errors import ApiError, body_too_large, body_too_slow, wrong_content_type
 
 SWALLOWED = 8
 """A refused body is read to its end up to so many times the limit, for so long."""
 SWALLOW_S = 10.0
-BODY_S = 60.0
-"""How long a body may take to arrive: a client that drips it holds a connection, and nothing else, for so long."""
 
 Headers = list[tuple[bytes, bytes]]
-
-
-class ClientGone(Exception):
-    """The client closed the connection; nobody reads what would be sent."""
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -35,23 +29,25 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 above `limit` bytes, 415 for another content type, 408 where it does not come."""
-    content_type = header(scope, b"content-type")
-    if content_type is not None and not content_type.lower().startswith(b"application/json"):
-        raise wrong_content_type(content_type)
-    length = header(scope, b"content-length")
-    if length is not None and length.isdigit() and int(length) > limit:
-        await _swallow(receive, limit * SWALLOWED)
-        raise body_too_large(limit)
+async def read_body_in_time(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """`read_body` for a request that nobody else watches. Raises ApiError 408 too, where the body does not come."""
     try:
         async with asyncio.timeout(BODY_S):
-            return await _whole_body(receive, limit)
+            return await read_body(scope, receive, limit)
     except TimeoutError:
         raise body_too_slow(BODY_S) from None
 
 
-async def _whole_body(receive: Receive, limit: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises ApiError 413 above `limit` bytes, 415 for another content type."""
+    content_type = header(scope, b"content-type")
+    if content_type is not None and not content_type.lower().startswith(b"application/json"):
+        raise wrong_content_type(content_type)
+    told = header(scope, b"content-length")
+    length = int(told) if told is not None and told.isdigit() else None
+    if length is not None and length > limit:
+        await _swallow(receive, limit * SWALLOWED)
+        raise body_too_large(limit)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -64,7 +60,8 @@ async def _whole_body(receive: Receive, limit: int) -> bytes:
             await _swallow(receive, limit * SWALLOWED)
             raise body_too_large(limit)
         parts.append(part)
-        if not message.get("more_body"):
+        # granian tells of the end in a message of its own, which costs as much as the body's
+        if size == length or not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -78,35 +75,6 @@ async def _swallow(receive: Receive, at_most: int) -> None:
                 size += len(message.get("body", b""))
                 if not message.get("more_body"):
                     return
-
-
-async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -> None:
-    """Run `work` in this task; a client that leaves cancels it. Raises ClientGone then.
-
-    ASGI tells of a client that left through `receive` alone: a `send` after a disconnect is silent on every server.
-    The cancellation is always delivered inside `work`: it is asked for only while `work` waits.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        task.cancel()
-
-    watcher = asyncio.get_running_loop().create_task(watch())
-    try:
-        await work
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        task.uncancel()
-        raise ClientGone from None
-    finally:
-        watcher.cancel()
 
 
 class Exchange:

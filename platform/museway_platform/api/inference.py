@@ -9,9 +9,10 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from museway_engine.completion import Mode
+from museway_platform.api.attendance import Attendance, ClientGone
 from museway_platform.api.authentication import Authentication
 from museway_platform.api.billing_view import museway_of, usage_of
-from museway_platform.api.connection import ClientGone, Exchange, Headers, read_body, while_connected
+from museway_platform.api.connection import Exchange, Headers, read_body
 from museway_platform.api.errors import encode_error, error_body, method_not_allowed, to_api_error
 from museway_platform.api.headers import limit_headers
 from museway_platform.api.observe import Observation, Observer
@@ -49,6 +50,7 @@ class ChatCompletions:
         self._refusals = refusals
         self._names = names
         self._body_limit = body_limit
+        self._attendance = Attendance()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(send, new_id("req"))
@@ -67,19 +69,17 @@ class ChatCompletions:
             raise method_not_allowed("POST")
         principal = await self._authentication.principal(scope)
         seen.principal = principal
-        body = await read_body(scope, receive, self._body_limit)
-        call = decode_chat(body, request_id=exchange.request_id, names=self._names)
-        seen.stream = call.completion.stream
-
-        async def answer() -> None:
+        with self._attendance.visit(receive) as visit:
+            body = await read_body(scope, receive, self._body_limit)
+            visit.has_body()
+            call = decode_chat(body, request_id=exchange.request_id, names=self._names)
+            seen.stream = call.completion.stream
             async with self._serving.serve(principal, call.completion, call.max_cost_nano_usd) as served:
                 seen.mode = served.prepared.resolved.value
                 if call.completion.stream:
                     await self._stream(call, served, exchange, seen)
                 else:
                     await self._whole(call, served, exchange, seen)
-
-        await while_connected(receive, answer())
 
     async def _stream(self, call: ChatCall, served: Answer, exchange: Exchange, seen: Observation) -> None:
         """The first batch comes before our own 200: until then an error is an error, with its status."""
