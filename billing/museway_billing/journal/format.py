@@ -13,6 +13,9 @@ the other until a length of 0. A frame's CRC covers its sequence number, its len
 valid only in the place it was written for. The payload is one UsageRecord as a msgpack map: new fields have defaults.
 
 Reading stops at the first frame that is not whole: what is returned is always a prefix of what was written.
+
+The epoch file says the version of the whole folder. A later version changes `FORMAT_VERSION` and still reads the one before
+it (`READABLE`); a folder of a version that is not readable here is left as it is, whoever's it was.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from msgspec.msgpack import Decoder, Encoder
 from museway_billing.usage import UsageRecord
 
 FORMAT_VERSION = 1
+READABLE = frozenset({1})
 FRAME_BYTES_MAX = 2048
 """No frame is larger: what a slot reserves for its end record."""
 
@@ -52,14 +56,21 @@ class JournalDamaged(Exception):
         self.path = path
 
 
+class OtherVersion(JournalDamaged):
+    """Whole, and written by a program of another format: only that one, or a later one, may touch it."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        super().__init__(path, f"is of format version {version}, which this program does not read; left untouched")
+
+
 def segment_path(home: Path, first_sequence: int) -> Path:
     return home / f"{SEGMENT_PREFIX}{first_sequence:020}"
 
 
 def segment_paths(home: Path) -> list[tuple[int, Path]]:
     """The segments of a folder as (first sequence, path), oldest first."""
-    found = [(int(path.name.removeprefix(SEGMENT_PREFIX)), path) for path in home.glob(f"{SEGMENT_PREFIX}*")]
-    return sorted(found)
+    found = [(path.name.removeprefix(SEGMENT_PREFIX), path) for path in home.glob(f"{SEGMENT_PREFIX}*")]
+    return sorted((int(number), path) for number, path in found if number.isdecimal())
 
 
 def segment_header(first_sequence: int) -> bytes:
@@ -68,15 +79,15 @@ def segment_header(first_sequence: int) -> bytes:
 
 
 def refuse_other_version(path: Path, header: bytes) -> None:
-    """Raises JournalDamaged for a whole header of another format version.
+    """Raises OtherVersion for a whole header of a format version that is not readable here.
 
     A header that is not whole is no reason to stop: the file's name has its first sequence, and every frame proves itself.
     """
     head = header[: _SEGMENT_HEADER.size]
     if header[len(head) : len(head) + _CRC.size] == _CRC.pack(crc32(head)) and head[:8] == _SEGMENT_MAGIC:
         version: int = _SEGMENT_HEADER.unpack(head)[1]
-        if version != FORMAT_VERSION:
-            raise JournalDamaged(path, f"is of format version {version}")
+        if version not in READABLE:
+            raise OtherVersion(path, str(version))
 
 
 def encode_record(record: UsageRecord) -> bytes:

@@ -10,20 +10,24 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
 from types import TracebackType
 from zlib import crc32
 
-from museway_billing.journal.format import FORMAT_VERSION, JournalDamaged
+from museway_billing.journal.format import FORMAT_VERSION, READABLE, JournalDamaged, OtherVersion
 
 
 class Home:
     """A locked folder. `id` is its name, unique for ever; leaving the context frees the lock."""
 
-    def __init__(self, path: Path, lock: int, epoch: int) -> None:
+    def __init__(self, path: Path, lock: int, epoch: int, version: str = str(FORMAT_VERSION)) -> None:
         self.path = path
         self.id = path.name
         self.epoch = epoch
+        self.is_damaged = False
+        """Its epoch could not be read; it was set to one that is later than any it can have had."""
+        self._version = version
         self._lock = lock
 
     @classmethod
@@ -45,7 +49,7 @@ class Home:
     def claim(cls, path: Path) -> Home | None:
         """Take over a folder whose process is dead: its epoch is one higher, durably, before this returns.
 
-        None where the process lives, or where somebody else has just finished with the folder.
+        None where the process lives, or where somebody else has just finished with the folder. Raises OtherVersion.
         """
         lock = _lock(path)
         if lock is None:
@@ -55,12 +59,20 @@ class Home:
             shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
             return None
-        home = cls(path, lock, _read_epoch(path) + 1)
+        try:
+            epoch, version = _read_epoch(path)
+            home = cls(path, lock, epoch + 1, version)
+        except OtherVersion:
+            os.close(lock)
+            raise
+        except JournalDamaged:
+            home = cls(path, lock, int(time.time()))  # claims are counted one by one: none has come this far
+            home.is_damaged = True
         home._write_epoch()
         return home
 
     def _write_epoch(self) -> None:
-        body = f"{self.id} {self.epoch} {FORMAT_VERSION}"
+        body = f"{self.id} {self.epoch} {self._version}"
         new = self.path / "epoch.new"
         with new.open("w") as file:
             file.write(f"{body} {crc32(body.encode())}\n")
@@ -113,12 +125,22 @@ def _lock(path: Path) -> int | None:
     return lock
 
 
-def _read_epoch(path: Path) -> int:
-    text = (path / "epoch").read_text()
-    words = text.split()
+def check_version(path: Path) -> None:
+    """Raises OtherVersion for a folder that this program may not read; a damaged epoch says nothing."""
+    try:
+        _read_epoch(path)
+    except OtherVersion:
+        raise
+    except JournalDamaged:
+        return
+
+
+def _read_epoch(path: Path) -> tuple[int, str]:
+    """The epoch and the format version. Raises JournalDamaged, OtherVersion."""
+    words = (path / "epoch").read_text(errors="replace").split()
     body = " ".join(words[:3])
     if len(words) != 4 or words[3] != str(crc32(body.encode())) or words[0] != path.name:
         raise JournalDamaged(path / "epoch", "is not whole")
-    if words[2] != str(FORMAT_VERSION):
-        raise JournalDamaged(path / "epoch", f"is of format version {words[2]}")
-    return int(words[1])
+    if words[2] not in map(str, READABLE):
+        raise OtherVersion(path / "epoch", words[2])
+    return int(words[1]), words[2]

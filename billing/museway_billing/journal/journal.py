@@ -200,12 +200,16 @@ class Journal:
 
     def _when_ended(self, entry: _Entry, failure: JournalBroken | None) -> None:
         entry.ended(failure)
-        if failure is None:
-            self._appended.set()
+        self._appended.set()
 
     async def appended(self) -> None:
-        """Wait until a record has become durable since the last call of this: the drain's bell. One waiter."""
+        """Wait until a record has become durable since the last call of this: the drain's bell. One waiter.
+
+        Raises JournalBroken once a write has failed: what waits for the bell is a task that the process can't live without.
+        """
         await self._appended.wait()
+        if self._log.failure is not None:
+            raise JournalBroken(str(self._log.failure)) from self._log.failure
         self._appended.clear()
 
     async def unsettled(self, request_id: str) -> bool:

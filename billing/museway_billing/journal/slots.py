@@ -27,7 +27,7 @@ from zlib import crc32
 from msgspec import MsgspecError, Struct
 from msgspec.msgpack import Decoder, Encoder
 
-from museway_billing.journal.format import FORMAT_VERSION, JournalDamaged
+from museway_billing.journal.format import FORMAT_VERSION, READABLE
 from museway_billing.usage import CallIdentity
 
 SLOT_BYTES = 1024
@@ -124,23 +124,49 @@ class SlotFile:
         self._map.close()
 
 
+def _damaged(index: int) -> SlotImage:
+    return SlotImage(
+        index=index,
+        identity=None,
+        state=SlotState.OPEN,
+        worker=None,
+        prompt=-1,
+        cached=-1,
+        reasoning=0,
+        output=0,
+    )
+
+
 def read_slots(path: Path) -> Iterator[SlotImage]:
-    """The slots of a dead process that are not free. Raises JournalDamaged where the file itself is not ours."""
+    """The slots of a dead process that are not free, the damaged ones too. A slot proves itself: the header is not needed
+    to find it (`header_is_whole` tells whether it can be believed)."""
     data = path.read_bytes()
-    magic, version, count = _HEADER.unpack_from(data.ljust(_HEADER.size, b"\x00"))
-    if magic != _MAGIC or version != FORMAT_VERSION:
-        raise JournalDamaged(path, "not a slot file of this version")
-    for index in range(count):
+    for index in range(-(-max(len(data) - HEADER_BYTES, 0) // SLOT_BYTES)):
         at = HEADER_BYTES + index * SLOT_BYTES
         image = _read_slot(data[at : at + SLOT_BYTES], index)
         if image is not None:
             yield image
 
 
+def read_slot(path: Path, index: int) -> SlotImage | None:
+    """One slot; None: it is free."""
+    with path.open("rb") as file:
+        file.seek(HEADER_BYTES + index * SLOT_BYTES)
+        return _read_slot(file.read(SLOT_BYTES), index)
+
+
+def header_is_whole(path: Path) -> bool:
+    """Whether the file is as long as its header says, and the header ours: else slots may be missing."""
+    with path.open("rb") as file:
+        magic, version, count = _HEADER.unpack(file.read(_HEADER.size).ljust(_HEADER.size, b"\x00"))
+        size = os.fstat(file.fileno()).st_size
+    return magic == _MAGIC and version in READABLE and size == HEADER_BYTES + count * SLOT_BYTES
+
+
 def _read_slot(slot: bytes, index: int) -> SlotImage | None:
     halves = [half for at in _HALF_AT if (half := _read_half(slot, at)) is not None]
     if not halves:
-        return None
+        return _damaged(index) if any(slot[_HALF_AT[0] :]) else None
     generation, _, state, prompt, cached, reasoning, output = max(halves)
     if state == SlotState.FREE:
         return None

@@ -23,6 +23,10 @@ from museway_billing.usage import UsageRecord
 
 _CHUNK_BYTES = 1 << 19
 
+RECOVERY_JUMP = 1 << 20
+"""How far the numbering jumps for what a recovery appends: beyond any number that may have been given and be gone, so
+that none is taken for one that is drained already."""
+
 
 class Batch(Struct, frozen=True):
     """Records in the order of their sequence numbers; `last` is the number of the last one read so far."""
@@ -120,10 +124,18 @@ class Tail:
         later = [(first, path) for first, path in segment_paths(self._home) if first > self._first]
         if not later:
             return False
-        if later[0][0] != self._next:
+        if self._has_more():
+            return True  # written between the look at the segment and the look for the next, which comes after it
+        if 0 < later[0][0] - self._next < RECOVERY_JUMP:
             self.damaged.append(self._path)
         self._enter(*later[0])
         return True
+
+    def _has_more(self) -> bool:
+        assert self._path is not None
+        with self._path.open("rb") as file:
+            data = os.pread(file.fileno(), FRAME_BYTES_MAX, self._offset)
+        return read_frame(data, 0, self._next) is not None
 
     def drained(self, sequence: int) -> None:
         """Everything up to `sequence` is in PostgreSQL: delete the segments that hold nothing after it, but the last."""
@@ -149,10 +161,14 @@ def last_sequence(home: Path) -> int:
 
 
 def has_hole(first: int, path: Path) -> bool:
-    """Whether a whole record stands behind one that is not: damage, where the torn end of a killed process has none."""
+    """Whether something was written behind a record that is not whole: damage, where the torn end of a killed process is
+    within one frame and followed by zeros. (A damaged last record looks like a torn one.)"""
     data = path.read_bytes()
     offset, sequence = SEGMENT_HEADER_BYTES, first
     for number, after, _ in read_frames(data, offset, first):
         offset, sequence = after, number + 1
-    behind = offset + FRAME_HEADER_BYTES + int.from_bytes(data[offset : offset + 4], "little")
-    return read_frame(data, behind, sequence + 1) is not None
+    end = len(data.rstrip(b"\x00"))
+    if end > offset + FRAME_BYTES_MAX:
+        return True
+    places = range(offset + FRAME_HEADER_BYTES, end)
+    return any(read_frame(data, place, sequence + 1) is not None for place in places)

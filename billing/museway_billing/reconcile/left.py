@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from museway_billing.journal.format import JournalDamaged
+from museway_billing.journal.home import check_version
 from museway_billing.journal.recovery import SET_ASIDE
-from museway_billing.journal.slots import SlotState, read_slots
+from museway_billing.journal.slots import SlotImage, SlotState, read_slot, read_slots
 from museway_billing.journal.tail import Tail, last_sequence
 from museway_billing.reconcile.report import Check, Difference, JournalLeft
+
+_ATTEMPTS = 20
 
 
 def journals_left(directory: Path, drained: dict[str, int]) -> Iterator[JournalLeft | Difference]:
@@ -30,24 +33,32 @@ def journals_left(directory: Path, drained: dict[str, int]) -> Iterator[JournalL
 
 
 def _one(home: Path, drained: int) -> Iterator[JournalLeft | Difference]:
+    """A living process drains and deletes under our eyes: then its folder is read again."""
+    for _ in range(_ATTEMPTS):
+        try:
+            yield from list(_picture(home, drained))
+        except FileNotFoundError:
+            if not (home / "epoch").exists():
+                return  # drained to its end, and gone
+        else:
+            return
+
+
+def _picture(home: Path, drained: int) -> Iterator[JournalLeft | Difference]:
     tail = Tail(home, id=home.name, epoch=0)
     tail.seek(drained)
-    records = amount = open_slots = 0
-    holds: list[str] = []
+    records = amount = 0
     try:
+        check_version(home)
         while batch := tail.read(500).records:
             records += len(batch)
             amount += sum(record.amount_nano_usd - record.credited_nano_usd for record in batch)
-        for slot in read_slots(home / "slots") if (home / "slots").exists() else ():
-            open_slots += 1
-            if slot.identity is None:
-                yield _difference(home.name, "a slot that can be read", f"slot {slot.index} is damaged")
-            elif slot.state is not SlotState.RECORDED:
-                holds.append(slot.identity.hold_id)
-    except FileNotFoundError:
-        return  # its process drained it and deleted it under our eyes
     except JournalDamaged as damaged:
         yield _difference(home.name, "a journal that can be read", str(damaged))
+        return
+    slots, unreadable = _open_slots(home / "slots")
+    for index in unreadable:
+        yield _difference(home.name, "a slot that can be read", f"slot {index} is damaged")
     for path in tail.damaged:
         yield _difference(home.name, "a segment that can be read", path.name)
     if 0 < last_sequence(home) < drained:
@@ -57,9 +68,27 @@ def _one(home: Path, drained: int) -> Iterator[JournalLeft | Difference]:
         alive=_lives(home),
         records=records,
         amount=amount,
-        open_slots=open_slots,
-        holds=tuple(dict.fromkeys(holds)),
+        open_slots=len(slots),
+        holds=tuple(
+            dict.fromkeys(slot.identity.hold_id for slot in slots if slot.identity is not None and _runs(slot))
+        ),
     )
+
+
+def _runs(slot: SlotImage) -> bool:
+    return slot.state is not SlotState.RECORDED
+
+
+def _open_slots(file: Path) -> tuple[list[SlotImage], list[int]]:
+    """The slots that can be read, and the numbers of those that can't. A living process writes while we read: a slot is
+    damaged if it is so at every look."""
+    slots = list(read_slots(file)) if file.exists() else []
+    unreadable = [slot.index for slot in slots if slot.identity is None]
+    for _ in range(_ATTEMPTS):
+        unreadable = [
+            index for index in unreadable if (again := read_slot(file, index)) is not None and again.identity is None
+        ]
+    return [slot for slot in slots if slot.identity is not None], unreadable
 
 
 def _lives(home: Path) -> bool:

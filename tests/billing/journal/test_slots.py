@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calls import WORKER, identity
-from museway_billing.journal.format import JournalDamaged
 from museway_billing.journal.slots import (
     HEADER_BYTES,
     SLOT_BYTES,
@@ -18,6 +17,7 @@ from museway_billing.journal.slots import (
     SlotImage,
     SlotState,
     encode_identity,
+    header_is_whole,
     read_slots,
 )
 
@@ -121,7 +121,8 @@ def test_no_room_is_an_error_at_the_start(path: Path) -> None:
     assert refused.value.errno in (errno.ENOSPC, errno.EFBIG)
 
 
-def test_a_file_that_is_not_ours_is_refused(path: Path) -> None:
-    path.write_bytes(b"something else")
-    with pytest.raises(JournalDamaged):
-        list(read_slots(path))
+@pytest.mark.parametrize("size", [0, 14, HEADER_BYTES, HEADER_BYTES + SLOT_BYTES])
+def test_a_file_that_is_not_ours_has_no_call_in_it(path: Path, size: int) -> None:
+    path.write_bytes(b"x" * size)
+    assert not header_is_whole(path)
+    assert all(image.identity is None for image in read_slots(path))
