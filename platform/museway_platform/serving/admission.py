@@ -371,7 +371,9 @@ def _smaller(ask: Ask, prepared: Prepared, budget: Budget, refused: Refused) -> 
     """The same request with as many tokens in its first step as there is room for; None where a choice would get none."""
     first, tariff, left = prepared.first, budget.tariff, refused.state.left
     if refused.state.metric == "output_tokens":
-        room = left
+        if refused.retry_after_s is not None:
+            return None  # a whole answer in a moment is worth more than a piece of one now
+        room = refused.state.limit
     elif refused.state.metric in ("credit", "spend"):
         prompt = cover.counts_cost(tariff, first.input, first.cached_input, 0, 0)
         room = (left - prompt) * MTOK // max(1, tariff.reasoning, tariff.output)

@@ -186,6 +186,27 @@ def test_limits_refuse_with_what_to_do(gateway: Gateway) -> None:
         assert "retry-after" not in refused.headers
 
 
+def test_an_output_rate_refuses_rather_than_cuts_what_would_fit_later(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    """What could never fit is cut to the limit: the caller's maximum is seldom what an answer takes."""
+    customer = gateway.customer()
+    limit = ("--metric", "output_tokens", "--limit", "6", "--burst", "100")
+    assert gateway.museway("limits", "set", "--key", customer.key, *limit).returncode == 0
+    fake_worker.script(Behaviour(tokens=200))
+    with gateway.client(customer.secret) as client:
+
+        def ask(max_tokens: int) -> httpx2.Response:
+            return client.post(URL, json={"model": "muse", "messages": MESSAGES, "max_tokens": max_tokens})
+
+        gateway.until(lambda: bool(client.get("/v1/limits").json()["data"][:-1]), within_s=3)
+        cut = ask(150)
+        assert cut.json()["usage"]["completion_tokens"] == 100
+        refused = ask(50)
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 60
+        assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
+
+
 def test_why_was_i_limited(gateway: Gateway, fake_worker: FakeWorker) -> None:
     """The refusal is there with the counters of its moment, who held most, and how often; others don't see it."""
     customer, other = gateway.customer(), gateway.customer()
