@@ -8,6 +8,7 @@ from doubles.fixtures import fake_worker, fake_worker_process
 from gateway import start_gateway
 from postgres import database, empty_database, migrated_template, pool, postgres_dsn, postgres_server
 from real_engine import pytest_collection_modifyitems, real_worker, second_real_worker
+from redis_server import redis, redis_server
 from traffic import wiretapped
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "postgres_server",
     "pytest_collection_modifyitems",
     "real_worker",
+    "redis",
+    "redis_server",
     "second_real_worker",
     "start_gateway",
     "wiretapped",

@@ -88,7 +88,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     database_url: Secret | None = None
     """PostgreSQL. None: an embedded one in `data_dir`."""
     redis_url: Secret | None = None
-    """Shares limits and holds between processes. None: they live in the one gateway process."""
+    """Redis or Valkey: shares limits and holds between processes. None: they live in the one gateway process."""
     engine_urls: tuple[str, ...] = ()
     """SGLang workers or routers. Empty with `up` and `demo`: one worker on this machine."""
     model: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "muse"
@@ -280,8 +280,8 @@ def _problems(settings: Settings) -> Iterator[str]:
             yield f"{_variable(name)}: a key has fewer than {_SECRET_LENGTH_MIN} characters"
     if settings.admin_bind is not None and not re.fullmatch(r".+:\d{1,5}", settings.admin_bind):
         yield f"MUSEWAY_ADMIN_BIND: {settings.admin_bind!r} is not host:port"
-    if settings.redis_url is not None:
-        yield "MUSEWAY_REDIS_URL: limits shared by Redis are not available yet; unset it and run one process"
+    if settings.redis_url is not None and urlsplit(settings.redis_url.reveal()).scheme not in _REDIS:
+        yield "MUSEWAY_REDIS_URL: not a redis://, rediss:// or unix:// URL"
     if settings.admin_bind is not None:
         yield "MUSEWAY_ADMIN_BIND: not available yet; /metrics is on the gateway's own port"
     if settings.processes > 1 and settings.redis_url is None:
@@ -293,6 +293,7 @@ def _problems(settings: Settings) -> Iterator[str]:
         yield f"MUSEWAY_MODELS: {settings.models} does not exist"
 
 
+_REDIS = ("redis", "rediss", "unix")
 _POSTGRES = ("postgresql", "postgres")
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
 
@@ -76,6 +77,7 @@ class Drain:
         self._turn = asyncio.Lock()
         self._level_at = time.monotonic_ns()
         self._partitions_made: int | None = None
+        self._still = 0
 
     def adopt(self, claimed: Claimed, *, on_drained: OnDrained | None = None) -> None:
         """Drain a dead process's journal too, then finish it. Its callback is its own: its usage was never this process's
@@ -115,7 +117,8 @@ class Drain:
         """Drain everything that is durable now. Raises Fenced, and one of UNAVAILABLE where PostgreSQL does not answer."""
         async with self._turn:
             await self._make_partitions()
-            await self._drain(self._own)
+            if not self._still:
+                await self._drain(self._own)
             for source in list(self._claimed):
                 try:
                     await self._drain(source)
@@ -125,6 +128,20 @@ class Drain:
                 else:
                     await self._finish(source)
             self._level_at = time.monotonic_ns()
+
+    @asynccontextmanager
+    async def standing_still(self) -> AsyncGenerator[int]:
+        """Inside, nothing of this process's own journal moves to PostgreSQL; gives the number of the last record that did.
+
+        Raises one of UNAVAILABLE where PostgreSQL does not answer: it may have a batch that we don't know of.
+        """
+        async with self._turn:
+            await self._drain(self._own)
+            self._still += 1
+        try:
+            yield self._own.tail.drained_sequence
+        finally:
+            self._still -= 1
 
     async def close(self) -> None:
         """The last `flush`, after the last request: tells the registry that this journal has come to its end."""

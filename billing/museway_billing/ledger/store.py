@@ -5,7 +5,7 @@ Concurrent writers: every function locks the accounts it will move, in the order
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -69,6 +69,24 @@ select
     coalesce(sum(debits - credits) filter (where kind = 'receivable'), 0)::bigint as receivable,
     coalesce((select max(sequence) from billing.money_in where organization = $1), 0)::bigint as sequence
 from billing.account where organization = $1
+"""
+_BALANCES = """
+with money as (
+    select organization, max(sequence) as sequence from billing.money_in
+    where $1::text[] is null or organization = any($1) group by organization
+), account as (
+    select organization, sum(credits - debits) filter (where kind = 'credit') as credit,
+        sum(debits - credits) filter (where kind = 'receivable') as receivable
+    from billing.account where $1::text[] is null or organization = any($1) group by organization
+)
+select organization, coalesce(credit, 0)::bigint as credit, coalesce(receivable, 0)::bigint as receivable,
+    coalesce(sequence, 0)::bigint as sequence
+from account full join money using (organization) order by organization
+"""
+_MONEY_AFTER = """
+select m.organization, m.sequence, m.delta from billing.money_in m
+join unnest($1::text[], $2::bigint[]) as known (organization, sequence) using (organization)
+where m.sequence > known.sequence order by m.organization, m.sequence
 """
 _OLDEST_OPEN = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 _MONEY_SINCE = """
@@ -213,6 +231,19 @@ async def balance(connection: Connection, organization: str) -> Balance:
     return Balance(
         organization=organization, credit=row["credit"], receivable=row["receivable"], sequence=row["sequence"]
     )
+
+
+async def balances(connection: Connection, organizations: Sequence[str] | None = None) -> list[Balance]:
+    """What the ledger has now of these organizations (None: of all), in one snapshot; those that it does not know are left
+    out."""
+    rows = await connection.fetch(_BALANCES, None if organizations is None else list(organizations))
+    return [Balance(**dict(row)) for row in rows]
+
+
+async def money_after(connection: Connection, known: Mapping[str, int]) -> list[MoneyIn]:
+    """What came in by the door after these sequences, by organization."""
+    rows = await connection.fetch(_MONEY_AFTER, list(known), list(known.values()))
+    return [MoneyIn(row["organization"], row["sequence"], row["delta"]) for row in rows]
 
 
 async def money_since(connection: Connection, transaction: int) -> tuple[list[MoneyIn], int]:

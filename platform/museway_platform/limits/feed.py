@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -17,8 +17,8 @@ from museway_billing.ledger import store as ledger
 from museway_platform.database.changes import ChangeReader
 from museway_platform.database.pool import Connection, Pool
 from museway_platform.limits import store
-from museway_platform.limits.limiter import Scope
-from museway_platform.limits.memory import MemoryLimiter, Spent
+from museway_platform.limits.fed import FedLimiter, Spent
+from museway_platform.limits.limiter import LimiterUnavailable, Scope
 from museway_platform.limits.policy import PlanLimits, Policy, overridden
 from museway_platform.limits.spending import bounds
 
@@ -41,7 +41,7 @@ class Feed:
 
     def __init__(
         self,
-        limiter: MemoryLimiter,
+        limiter: FedLimiter,
         *,
         wall_ns: Callable[[], int] = time.time_ns,
         clock: Callable[[], float] = time.monotonic,
@@ -55,9 +55,24 @@ class Feed:
         self._money: int | None = None
         self._plans: dict[str, PlanLimits] = {}
         self._polled = clock()
+        self._is_away = False
+
+    def reload(self) -> None:
+        """The limiter has forgotten everything: the next poll tells it all."""
+        self._loaded.clear()
 
     async def poll(self, connection: Connection) -> None:
-        """Apply what changed since the last poll; the first time, everything."""
+        """Apply what changed since the last poll; the first time, everything. A limiter that can't be told now is told all
+        of it by a later poll."""
+        try:
+            await self._poll(connection)
+        except LimiterUnavailable:
+            self._loaded.clear()
+            self._is_away = True
+        else:
+            self._is_away = False
+
+    async def _poll(self, connection: Connection) -> None:
         async with self._turn:
             began = self._clock()
             if began - self._polled > _RELOAD_AFTER_S:
@@ -75,8 +90,8 @@ class Feed:
                 await self._load_all(connection)
                 self._loaded.set()
             rows, horizon = await ledger.money_since(connection, self._money)
-            for row in rows:
-                await self._limiter.posted(row.organization, sequence=row.sequence, delta=row.delta)
+            await self._post(rows)
+            await self._post_missing(connection, {row.organization: row.sequence for row in rows})
             self._money = horizon
             self._polled = began
 
@@ -85,6 +100,8 @@ class Feed:
         where it paid a moment ago and the notification is still on its way."""
 
         async def introduce(organization: str, project: str, key: str) -> None:
+            if self._is_away:
+                return  # nothing is admitted now; before anything is, everybody is introduced
             await self._loaded.wait()
             async with pool.acquire() as connection:
                 if self._limiter.knows(organization):
@@ -97,10 +114,25 @@ class Feed:
 
         return introduce
 
+    async def _post(self, rows: Iterable[ledger.MoneyIn]) -> None:
+        for row in rows:
+            await self._limiter.posted(row.organization, sequence=row.sequence, delta=row.delta)
+
+    async def _post_missing(self, connection: Connection, latest: Mapping[str, int]) -> None:
+        """Where a shared account lacks what came in before we looked, and whoever was to tell it has died."""
+        known = {
+            organization: self._limiter.sequence(organization)
+            for organization, sequence in latest.items()
+            if self._limiter.knows(organization) and self._limiter.sequence(organization) < sequence
+        }
+        if known:
+            await self._post(await ledger.money_after(connection, known))
+
     async def _load_all(self, connection: Connection) -> None:
         self._plans = await store.plans(connection)
         own = await store.policies(connection)
         await self._take_terms(connection, await store.terms(connection), own)
+        self._limiter.told()
 
     async def _apply(self, connection: Connection, changed: Mapping[str, Sequence[str]]) -> None:
         plans = changed.get("plan", ())
@@ -125,10 +157,9 @@ class Feed:
         self, connection: Connection, terms: Iterable[store.OrganizationTerms], own: dict[str, Policy]
     ) -> None:
         """Open accounts, then set every policy of `own`, organizations' ones on top of their plans."""
+        terms = list(terms)
+        await self._open(connection, [one.id for one in terms if not self._limiter.knows(one.id)])
         for one in terms:
-            if not self._limiter.knows(one.id):
-                balance = await ledger.balance(connection, one.id)
-                self._limiter.open_account(one.id, posted=balance.posted, sequence=balance.sequence)
             self._limiter.set_allowance(one.id, one.allowance_nano_usd)
             policy = own.get(one.id) or Policy(scope="organization", scope_id=one.id)
             rates = overridden(self._plans[one.plan], policy.rates)
@@ -137,15 +168,35 @@ class Feed:
         for number, policy in enumerate(own.values()):
             if number % _AT_A_TIME == 0:
                 await asyncio.sleep(0)  # streams go on while a plan of thousands changes
-            self._limiter.configure(
+            known = sums.get(policy.scope_id, ())
+            await self._limiter.configure(
                 policy,
-                {ledger_sum.question.period: self._spent(ledger_sum) for ledger_sum in sums.get(policy.scope_id, ())},
+                {one.question.period: Spent(one.question.since, one.amount, one.drained_before) for one in known},
+                organization=known[0].question.organization if known else None,
             )
 
+    async def _open(self, connection: Connection, organizations: Sequence[str]) -> None:
+        """Where another process had opened an account, it is brought up to what the ledger has by now."""
+        if not organizations:
+            return
+        balances = {one.organization: one for one in await ledger.balances(connection, organizations)}
+        opened: list[Coroutine[object, object, None]] = []
+        for organization in organizations:
+            balance = balances.get(organization)
+            posted, sequence = (0, 0) if balance is None else (balance.posted, balance.sequence)
+            opened.append(self._limiter.open_account(organization, posted=posted, sequence=sequence))
+        await asyncio.gather(*opened)
+        await self._post_missing(connection, {one.organization: one.sequence for one in balances.values()})
+
     async def _sums(self, connection: Connection, capped: Sequence[Policy]) -> dict[str, list[_Sum]]:
-        """What the ledger has for each cap, by scope."""
+        """What the ledger has for each cap, by scope.
+
+        A cap that is new begins with it, and with all that the organization used and is not in it yet: that part is the
+        whole organization's though the cap may be one key's, and counts twice what was drained while the ledger was asked:
+        at most a second's usage too much, in the period in which the cap is set. Never too little.
+        """
         owners = await store.owners(connection, [policy.scope_id for policy in capped])
-        drained = {owner: self._limiter.flow(owner).drained for owner in owners.values()}
+        drained = {owner: (await self._limiter.flow(owner)).drained for owner in set(owners.values())}
         now = self._wall_ns()
         questions = [
             store.SpentQuestion(policy.scope, policy.scope_id, owner, cap.period, bounds(cap.period, now)[0])
@@ -157,16 +208,6 @@ class Feed:
         for question, amount in zip(questions, await store.spent(connection, questions), strict=True):
             sums.setdefault(question.scope_id, []).append(_Sum(question, amount, drained[question.organization]))
         return sums
-
-    def _spent(self, ledger_sum: _Sum) -> Spent:
-        """What a cap that is new begins with: the ledger's sum, and all that the organization used and is not in it yet.
-
-        The second part is the whole organization's though the cap may be one key's, and counts twice what was drained while
-        the ledger was asked: at most a second's usage too much, in the period in which the cap is set. Never too little,
-        so to be taken in the same step in which the cap begins to count.
-        """
-        settled = self._limiter.flow(ledger_sum.question.organization).settled
-        return Spent(ledger_sum.question.since, ledger_sum.amount + settled - ledger_sum.drained_before)
 
 
 def _scope(scope_id: str) -> Scope:

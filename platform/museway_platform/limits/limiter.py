@@ -1,7 +1,7 @@
 """The limiter: rate limits, concurrency, caps and credit as one atomic step, and the hold that comes out of it.
 
-Two implementations by design (in process, `memory.py`; Redis or Valkey, issue B), one test suite. Decide under no await:
-the in-process limiter never suspends, though its methods are coroutines.
+Two implementations (in process, `memory.py`; for many processes by Redis or Valkey, `shared/`), one test suite. The
+in-process limiter never suspends; the shared one does, may be cancelled anywhere, and may be away (LimiterUnavailable).
 
 Buckets have capacity C and refill r per second: a window of t seconds grants at most C + r*t. Caps and credit are money
 and exact. All amounts are nano-USD.
@@ -100,17 +100,35 @@ class Holder(Struct, frozen=True, kw_only=True):
 HOLDERS_SHOWN = 5
 
 
+class HoldFault(Exception):
+    """A hold was used against its contract: its id admitted twice, or more used than held. A fault of ours, never of
+    a caller's."""
+
+
+class LimiterUnavailable(Exception):
+    """What processes share can't be asked now: nothing new may begin (503). A hold taken meanwhile is given back."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+
+
 class Limiter(Protocol):
+    """`admit`, `balance`, `states`, `holders` and `posted` raise LimiterUnavailable; the others never do."""
+
     async def admit(self, ask: Ask) -> Admitted | Refused:
-        """All or nothing."""
+        """All or nothing, also where the caller is cancelled meanwhile: then nothing."""
         ...
 
     async def extend(self, hold_id: str, *, amount: int, output_tokens: int) -> Admitted | Refused:
-        """Add to an open hold. Refused leaves the hold as it was. KeyError where no such hold is open."""
+        """Add to an open hold. Refused leaves the hold as it was; so does a limiter that can't be asked. KeyError where no
+        such hold is open."""
         ...
 
     async def settle(self, hold_id: str, used: Used) -> bool:
-        """End the hold by what was used (never more than held), give the rest back. Idempotent: False if done."""
+        """End the hold by what was used (never more than held), give the rest back. Idempotent: False if done.
+
+        Where the limiter can't be asked it is done as soon as it can, whatever becomes of the caller.
+        """
         ...
 
     async def release(self, hold_id: str) -> bool:

@@ -9,11 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
-
 from museway_platform.limits import refusals
 from museway_platform.limits.bucket import Bucket
-from museway_platform.limits.limiter import Admitted, Ask, Balance, Holder, LimitState, Refused, Subject, Used
+from museway_platform.limits.fed import Flow, Spent
+from museway_platform.limits.limiter import (
+    Admitted,
+    Ask,
+    Balance,
+    Holder,
+    HoldFault,
+    LimitState,
+    Refused,
+    Subject,
+    Used,
+)
 from museway_platform.limits.policy import Period, Policy
 from museway_platform.limits.rules import Rules, Track
 from museway_platform.limits.spending import Account, Window
@@ -21,26 +30,6 @@ from museway_platform.limits.states import cap_state, credit_state, gate_state, 
 
 ENDED_REMEMBERED = 65_536
 TRACKS_MAX = 200_000
-
-
-class HoldFault(Exception):
-    """A hold was used against its contract: its id admitted twice, or more used than held. A fault of ours, never of
-    a caller's."""
-
-
-class Spent(Struct, frozen=True):
-    """What a scope used, by the ledger, in the period that begins at `start` (ns since the epoch)."""
-
-    start: int
-    amount: int
-
-
-class Flow(Struct, frozen=True, kw_only=True):
-    """An organization's usage through this process since its account was opened, in nano-USD: what ended, and what of it
-    is in the ledger."""
-
-    settled: int
-    drained: int
 
 
 class _Hold:
@@ -57,7 +46,7 @@ class _Hold:
 
 
 class MemoryLimiter:
-    """`museway_platform.limits.limiter.Limiter` in the memory of one process.
+    """`Limiter` and `FedLimiter` in the memory of one process.
 
     An organization that it was not told of has no credit. Clocks are in nanoseconds: monotonic for rates, the wall's for
     the periods of caps and for what callers are told.
@@ -84,25 +73,18 @@ class MemoryLimiter:
         return organization in self._accounts
 
     def sequence(self, organization: str) -> int:
-        """Of the money that came in: all up to this one is applied. KeyError where the account is not open."""
         return self._accounts[organization].sequence
 
-    def open_account(self, organization: str, *, posted: int, sequence: int) -> None:
-        """Begin with the ledger's balance as of money `sequence`. An account that is open stays as it is: this process
-        has counted since then, and the ledger follows it."""
+    async def open_account(self, organization: str, *, posted: int, sequence: int) -> None:
         if organization not in self._accounts:
             self._accounts[organization] = Account(posted=posted, sequence=sequence)
 
     def set_allowance(self, organization: str, amount: int) -> None:
-        """How far the balance may fall below zero. KeyError where the account is not open."""
         self._accounts[organization].allowance = amount
 
-    def configure(self, policy: Policy, spent: Mapping[Period, Spent] | None = None) -> None:
-        """Put `policy` in place of the scope's one before. What its buckets and caps counted stays counted.
-
-        A cap that is new begins with what was `spent` in its current period (nothing where it is not told) and with the
-        scope's open holds that were admitted in it.
-        """
+    async def configure(
+        self, policy: Policy, spent: Mapping[Period, Spent] | None = None, *, organization: str | None = None
+    ) -> None:
         rules = self._rules.get(policy.scope_id)
         if rules is None:
             rules = self._rules[policy.scope_id] = Rules(policy.scope, policy.scope_id)
@@ -110,7 +92,8 @@ class MemoryLimiter:
             window = counter.window
             before = (spent or {}).get(window.cap.period)
             if before is not None and before.start == window.start:
-                window.used = before.amount
+                settled = 0 if organization is None else (await self.flow(organization)).settled
+                window.used = before.amount + settled - before.drained_before
             self._adopt_holds(window)
         self._tracks.clear()
 
@@ -124,8 +107,10 @@ class MemoryLimiter:
                 hold.windows += (window,)
                 window.held += hold.amount
 
-    def flow(self, organization: str) -> Flow:
-        """Zeros where the organization is unknown."""
+    def told(self) -> None:
+        """Of no matter here: an account that is not open is one that does not exist."""
+
+    async def flow(self, organization: str) -> Flow:
         account = self._accounts.get(organization) or Account()
         return Flow(settled=account.drained + account.undrained, drained=account.drained)
 

@@ -377,6 +377,30 @@ CREATE TABLE platform.denial (
 
 COMMENT ON TABLE platform.denial IS 'What somebody is refused though the plan allows it: mode:<mode>, model:<model>.';
 
+CREATE TABLE platform.limiter_generation (
+    single boolean DEFAULT true NOT NULL,
+    generation bigint NOT NULL,
+    server text NOT NULL,
+    built boolean DEFAULT false NOT NULL,
+    reason text NOT NULL,
+    begun timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT limiter_generation_generation_check CHECK ((generation > 0)),
+    CONSTRAINT limiter_generation_single_check CHECK (single)
+);
+
+COMMENT ON TABLE platform.limiter_generation IS 'Which counting is in force: another one begins where Redis lost what it had, or may have.';
+
+COMMENT ON COLUMN platform.limiter_generation.built IS 'Every process has told what it knew, and accounts are open.';
+
+CREATE TABLE platform.limiter_member (
+    journal text NOT NULL,
+    generation bigint NOT NULL,
+    drained bigint NOT NULL,
+    joined timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE platform.limiter_member IS 'The processes that count, by their journals, and up to which record each had drained when it told what it knew.';
+
 CREATE TABLE platform.member (
     organization text NOT NULL,
     person text NOT NULL,
@@ -537,6 +561,12 @@ ALTER TABLE ONLY platform.change
 
 ALTER TABLE ONLY platform.denial
     ADD CONSTRAINT denial_pkey PRIMARY KEY (scope, scope_id, what);
+
+ALTER TABLE ONLY platform.limiter_generation
+    ADD CONSTRAINT limiter_generation_pkey PRIMARY KEY (single);
+
+ALTER TABLE ONLY platform.limiter_member
+    ADD CONSTRAINT limiter_member_pkey PRIMARY KEY (journal);
 
 ALTER TABLE ONLY platform.member
     ADD CONSTRAINT member_pkey PRIMARY KEY (organization, person);

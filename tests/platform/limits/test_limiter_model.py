@@ -1,19 +1,26 @@
-"""The limiter against a model of ten lines, under any order of commands, and against what its buckets promise."""
+"""Both limiters against a model of ten lines, under any order of commands, and against what their buckets promise."""
 
 from __future__ import annotations
 
+import asyncio
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from limiters import shared_world
 from museway_platform.limits.limiter import Admitted, Ask, Refused, Subject, Used
 from museway_platform.limits.memory import MemoryLimiter
 from museway_platform.limits.policy import Cap, Policy, RateLimit
+from museway_platform.limits.shared.limiter import SharedLimiter
+from redis_server import ValkeyServer
 
 T = TypeVar("T")
 
@@ -41,15 +48,6 @@ amounts = st.integers(0, 120)
 tokens = st.integers(0, 60)
 
 
-def now(work: Coroutine[object, object, T]) -> T:
-    """The value of a coroutine that must not suspend."""
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    raise AssertionError("the limiter suspended")
-
-
 class Level:
     """A bucket by the book: exact, with fractions."""
 
@@ -63,14 +61,17 @@ class Level:
 
 
 class Limits(RuleBasedStateMachine):
+    """Of a limiter of either kind: `begin` makes it, with an account of `CREDIT`; `now` gives a coroutine's value."""
+
+    limiter: MemoryLimiter | SharedLimiter
+
     def __init__(self) -> None:
         super().__init__()
         self.ns = 0
-        self.limiter = MemoryLimiter(lambda: self.ns, lambda: START + self.ns)
-        self.limiter.open_account(ORGANIZATION, posted=CREDIT, sequence=0)
+        self.begin()
         self.limiter.set_allowance(ORGANIZATION, ALLOWANCE)
         for policy in POLICIES:
-            self.limiter.configure(policy)
+            self.now(self.limiter.configure(policy, organization=ORGANIZATION))
         self.levels = {(p.scope_id, r): Level(r) for p in POLICIES for r in p.rates if r != GATE}
         self.posted, self.undrained, self.sequence = CREDIT, 0, 0
         self.day_used: dict[int, int] = defaultdict(int)
@@ -78,6 +79,12 @@ class Limits(RuleBasedStateMachine):
         self.open: dict[str, tuple[Ask, int]] = {}
         self.ended: list[str] = []
         self.made = 0
+
+    @abstractmethod
+    def begin(self) -> None: ...
+
+    @abstractmethod
+    def now(self, work: Coroutine[Any, Any, T]) -> T: ...
 
     def scopes(self, ask: Ask) -> tuple[str, str, str]:
         return ask.subject.organization, ask.subject.project, ask.subject.key
@@ -117,7 +124,7 @@ class Limits(RuleBasedStateMachine):
         self.made += 1
         subject = Subject(ORGANIZATION, PROJECTS[key], key, mode)
         ask = Ask(hold_id=f"hold_{self.made}", subject=subject, input_tokens=n, output_tokens=out, amount=amount)
-        answer = now(self.limiter.admit(ask))
+        answer = self.now(self.limiter.admit(ask))
         broke = [metric for metric, fits in self.money(ask, self.today()) if not fits]
         rates = [(level, want) for level, want in self.buckets(ask) if level.refilled(self.ns) < want]
         under_way = sum(1 for other, _ in self.open.values() if other.subject.project == "prj_1")
@@ -140,8 +147,8 @@ class Limits(RuleBasedStateMachine):
         if any(want > level.limit.capacity for level, want in rates):
             assert answer.retry_after_s is None
         elif answer.state.metric != "concurrent_requests":
-            waits = [(want - level.level) * level.limit.window_s / level.limit.refill for level, want in rates]
             assert answer.retry_after_s is not None
+            waits = [(want - level.level) * level.limit.window_s / level.limit.refill for level, want in rates]
             assert abs(answer.retry_after_s - max(waits)) < Fraction(2, SECOND)
 
     @precondition(lambda self: self.open)
@@ -150,7 +157,7 @@ class Limits(RuleBasedStateMachine):
         hold_id = data.draw(st.sampled_from(sorted(self.open)))
         ask, day = self.open[hold_id]
         more = Ask(hold_id=hold_id, subject=ask.subject, input_tokens=0, output_tokens=out, amount=amount)
-        answer = now(self.limiter.extend(hold_id, amount=amount, output_tokens=out))
+        answer = self.now(self.limiter.extend(hold_id, amount=amount, output_tokens=out))
         outputs = [level for level, _ in self.buckets(ask) if level.limit.metric == "output_tokens"]
         fits = all(ok for _, ok in self.money(more, day)) and all(o.refilled(self.ns) >= out for o in outputs)
         assert isinstance(answer, Admitted if fits else Refused)
@@ -177,7 +184,7 @@ class Limits(RuleBasedStateMachine):
             output_tokens=int(ask.output_tokens * part),
             amount=int(ask.amount * part),
         )
-        assert now(self.limiter.settle(hold_id, used))
+        assert self.now(self.limiter.settle(hold_id, used))
         self.undrained += used.amount
         self.day_used[day] += used.amount
         self.total_used += used.amount if ask.subject.project == "prj_1" else 0
@@ -189,7 +196,7 @@ class Limits(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         hold_id = data.draw(st.sampled_from(sorted(self.open)))
         ask, _ = self.open.pop(hold_id)
-        assert now(self.limiter.release(hold_id))
+        assert self.now(self.limiter.release(hold_id))
         self.give_back(ask, ask.input_tokens, ask.output_tokens)
         self.ended.append(hold_id)
 
@@ -202,36 +209,38 @@ class Limits(RuleBasedStateMachine):
     @rule(data=st.data())
     def end_again(self, data: st.DataObject) -> None:
         hold_id = data.draw(st.sampled_from(self.ended))
-        assert not now(self.limiter.settle(hold_id, Used(input_tokens=9, cached_tokens=9, output_tokens=9, amount=9)))
-        assert not now(self.limiter.release(hold_id))
+        assert not self.now(
+            self.limiter.settle(hold_id, Used(input_tokens=9, cached_tokens=9, output_tokens=9, amount=9))
+        )
+        assert not self.now(self.limiter.release(hold_id))
 
     @precondition(lambda self: self.undrained)
     @rule(data=st.data())
     def drain(self, data: st.DataObject) -> None:
         amount = data.draw(st.integers(1, self.undrained))
-        now(self.limiter.drained(ORGANIZATION, amount))
+        self.now(self.limiter.drained(ORGANIZATION, amount))
         self.undrained -= amount
         self.posted -= amount
 
     @rule(delta=st.integers(-100, 200))
     def post(self, delta: int) -> None:
         self.sequence += 1
-        assert now(self.limiter.posted(ORGANIZATION, sequence=self.sequence, delta=delta))
-        assert not now(self.limiter.posted(ORGANIZATION, sequence=self.sequence, delta=delta))
+        assert self.now(self.limiter.posted(ORGANIZATION, sequence=self.sequence, delta=delta))
+        assert not self.now(self.limiter.posted(ORGANIZATION, sequence=self.sequence, delta=delta))
         self.posted += delta
 
     @rule(policy=st.sampled_from(POLICIES))
     def configure_again(self, policy: Policy) -> None:
         """The same policy once more changes nothing."""
-        self.limiter.configure(policy)
+        self.now(self.limiter.configure(policy, organization=ORGANIZATION))
 
-    @rule(ns=st.one_of(st.integers(1, 5 * SECOND), st.sampled_from([SECOND // 3, DAY // 3])))
-    def wait(self, ns: int) -> None:
-        self.ns += ns
+    @rule(us=st.one_of(st.integers(1, 5_000_000), st.sampled_from([333_333, DAY // 3000])))
+    def wait(self, us: int) -> None:
+        self.ns += us * 1000
 
     @invariant()
     def balance_is_the_models(self) -> None:
-        balance = now(self.limiter.balance(ORGANIZATION))
+        balance = self.now(self.limiter.balance(ORGANIZATION))
         assert (balance.posted, balance.undrained, balance.held) == (self.posted, self.undrained, self.held())
         assert balance.available == self.posted - self.undrained - self.held()
         assert self.limiter.holds_open == len(self.open)
@@ -239,7 +248,7 @@ class Limits(RuleBasedStateMachine):
     @invariant()
     def states_are_the_models(self) -> None:
         for key, project in PROJECTS.items():
-            for state in now(self.limiter.states(Subject(ORGANIZATION, project, key, "instant"))):
+            for state in self.now(self.limiter.states(Subject(ORGANIZATION, project, key, "instant"))):
                 if state.kind == "rate" and state.metric != "concurrent_requests":
                     (level,) = (
                         lv
@@ -251,7 +260,55 @@ class Limits(RuleBasedStateMachine):
                     assert (state.used, state.held) == (self.day_used[self.today()], self.held(day=self.today()))
 
 
-Limits.TestCase.settings = settings(
+class InProcess(Limits):
+    def begin(self) -> None:
+        self.limiter = MemoryLimiter(lambda: self.ns, lambda: START + self.ns)
+        self.now(self.limiter.open_account(ORGANIZATION, posted=CREDIT, sequence=0))
+
+    def now(self, work: Coroutine[Any, Any, T]) -> T:
+        """Of one that must not suspend."""
+        try:
+            work.send(None)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        raise AssertionError("the limiter suspended")
+
+
+class Shared(Limits):
+    """Its time is in microseconds, the script's own."""
+
+    url: ClassVar[str]
+
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+        world = self.now(shared_world(self.stack, self.url))
+        self.limiter = world.limiter
+        world.noon = START
+        self.world = world
+
+    def now(self, work: Coroutine[Any, Any, T]) -> T:
+        if hasattr(self, "world"):
+            self.ns -= self.ns % self.world.tick
+            self.world.ns = self.ns
+        return self.loop.run_until_complete(work)
+
+    def teardown(self) -> None:
+        self.now(self.stack.aclose())
+        self.loop.close()
+
+
+InProcess.TestCase.settings = settings(
     max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-TestLimits = Limits.TestCase
+Shared.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestInProcess = InProcess.TestCase
+TestShared = Shared.TestCase
+
+
+@pytest.fixture(autouse=True, scope="module")
+def server(redis_server: ValkeyServer) -> None:
+    """A state machine can't ask for a fixture."""
+    Shared.url = redis_server.url

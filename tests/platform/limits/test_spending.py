@@ -6,35 +6,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiters import DAY, SECOND, World, ns, used
-from museway_platform.limits.limiter import Admitted, Refused, Subject
-from museway_platform.limits.memory import ENDED_REMEMBERED, HoldFault
+from limiters import DAY, SECOND, NewWorld, memory_world, ns, used
+from museway_platform.limits.limiter import Admitted, HoldFault, Refused, Subject
+from museway_platform.limits.memory import ENDED_REMEMBERED, MemoryLimiter
 from museway_platform.limits.policy import Cap, Period, RateLimit
 from museway_platform.limits.spending import bounds
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_credit_is_refused_before_rates_and_names_what_is_left() -> None:
-    world = World()
-    world.limit(RateLimit(metric="requests", capacity=0, refill=0))
+async def test_credit_is_refused_before_rates_and_names_what_is_left(new_world: NewWorld) -> None:
+    world = await new_world()
+    await world.limit(RateLimit(metric="requests", capacity=0, refill=0))
     refused = await world.refused(amount=1001)
     assert (refused.state.metric, refused.state.left, refused.asked) == ("credit", 1000, 1001)
     assert refused.retry_after_s is None
 
 
-async def test_who_is_unknown_has_no_credit_until_it_is_known() -> None:
-    world = World()
+async def test_who_is_unknown_has_no_credit_until_it_is_known(new_world: NewWorld) -> None:
+    world = await new_world()
     stranger = Subject("org_2", "prj_2", "key_2", "instant")
     assert isinstance(await world.admit(amount=1, subject=stranger), Refused)
-    world.limiter.open_account("org_2", posted=5, sequence=1)
+    await world.limiter.open_account("org_2", posted=5, sequence=1)
     assert isinstance(await world.admit(amount=1, subject=stranger), Admitted)
-    world.limiter.open_account("org_2", posted=500, sequence=9)
+    await world.limiter.open_account("org_2", posted=500, sequence=9)
     assert (await world.limiter.balance("org_2")).posted == 5
 
 
-async def test_an_allowance_lets_the_balance_fall_below_zero() -> None:
-    world = World()
+async def test_an_allowance_lets_the_balance_fall_below_zero(new_world: NewWorld) -> None:
+    world = await new_world()
     world.limiter.set_allowance("org_1", 100)
     hold = await world.held(amount=1100)
     assert (await world.limiter.balance("org_1")).available == -100
@@ -44,9 +44,9 @@ async def test_an_allowance_lets_the_balance_fall_below_zero() -> None:
     assert (await world.refused()).state.metric == "credit"
 
 
-async def test_a_cap_of_a_day_says_when_it_frees_and_then_does() -> None:
-    world = World()
-    world.limit(caps=(Cap(period="day", amount_nano_usd=100),))
+async def test_a_cap_of_a_day_says_when_it_frees_and_then_does(new_world: NewWorld) -> None:
+    world = await new_world()
+    await world.limit(caps=(Cap(period="day", amount_nano_usd=100),))
     await world.limiter.settle(await world.held(amount=60), used(amount=50))
     refused = await world.refused(amount=51)
     assert (refused.state.kind, refused.state.used, refused.state.left) == ("cap", 50, 50)
@@ -56,29 +56,29 @@ async def test_a_cap_of_a_day_says_when_it_frees_and_then_does() -> None:
     await world.held(amount=100)
 
 
-async def test_waiting_does_not_help_against_a_total_or_above_the_cap() -> None:
-    world = World()
-    world.limit(caps=(Cap(period="day", amount_nano_usd=100),))
+async def test_waiting_does_not_help_against_a_total_or_above_the_cap(new_world: NewWorld) -> None:
+    world = await new_world()
+    await world.limit(caps=(Cap(period="day", amount_nano_usd=100),))
     assert (await world.refused(amount=101)).retry_after_s is None
-    world.limit(caps=(Cap(period="total", amount_nano_usd=10), Cap(period="day", amount_nano_usd=5)))
+    await world.limit(caps=(Cap(period="total", amount_nano_usd=10), Cap(period="day", amount_nano_usd=5)))
     refused = await world.refused(amount=11)
     assert (refused.retry_after_s, refused.state.resets_at) == (None, None)
     assert (await world.refused(amount=6)).retry_after_s is None
 
 
-async def test_of_two_caps_the_one_that_lasts_longer_is_named() -> None:
-    world = World()
-    world.limit(caps=(Cap(period="day", amount_nano_usd=10),))
-    world.limit(caps=(Cap(period="week", amount_nano_usd=10),), scope="project", scope_id="prj_1")
-    world.limit(caps=(Cap(period="day", amount_nano_usd=10),), scope="organization", scope_id="org_1")
+async def test_of_two_caps_the_one_that_lasts_longer_is_named(new_world: NewWorld) -> None:
+    world = await new_world()
+    await world.limit(caps=(Cap(period="day", amount_nano_usd=10),))
+    await world.limit(caps=(Cap(period="week", amount_nano_usd=10),), scope="project", scope_id="prj_1")
+    await world.limit(caps=(Cap(period="day", amount_nano_usd=10),), scope="organization", scope_id="org_1")
     await world.held(amount=10)
     refused = await world.refused(amount=1)
     assert (refused.state.scope, refused.retry_after_s) == ("project", (4 * 24 + 12) * 3600)
 
 
-async def test_a_hold_counts_in_the_period_it_was_admitted_in() -> None:
-    world = World()
-    world.limit(caps=(Cap(period="day", amount_nano_usd=100),))
+async def test_a_hold_counts_in_the_period_it_was_admitted_in(new_world: NewWorld) -> None:
+    world = await new_world()
+    await world.limit(caps=(Cap(period="day", amount_nano_usd=100),))
     hold = await world.held(amount=60)
     world.ns += DAY
     other = await world.held(amount=100)  # a new day, whole
@@ -91,16 +91,16 @@ async def test_a_hold_counts_in_the_period_it_was_admitted_in() -> None:
     assert (await world.state("spend")).used == 1
 
 
-async def test_more_used_than_held_is_kept_and_is_a_fault() -> None:
-    world = World()
+async def test_more_used_than_held_is_kept_and_is_a_fault(new_world: NewWorld) -> None:
+    world = await new_world()
     with pytest.raises(HoldFault, match="held 10 and was settled at 11"):
         await world.limiter.settle(await world.held(amount=10), used(amount=11))
     balance = await world.limiter.balance("org_1")
     assert (balance.undrained, balance.held) == (11, 0)
 
 
-async def test_one_id_is_one_hold() -> None:
-    world = World()
+async def test_one_id_is_one_hold(new_world: NewWorld) -> None:
+    world = await new_world()
     hold = await world.held(amount=1)
     world.made -= 1
     with pytest.raises(HoldFault):
@@ -114,7 +114,7 @@ async def test_one_id_is_one_hold() -> None:
 
 
 async def test_what_is_remembered_of_ended_holds_is_bounded() -> None:
-    world = World()
+    world = await memory_world()
     for _ in range(ENDED_REMEMBERED + 1):
         await world.limiter.release(await world.held())
     world.made = 0
@@ -123,8 +123,8 @@ async def test_what_is_remembered_of_ended_holds_is_bounded() -> None:
         await world.admit()  # hold_2 is not
 
 
-async def test_money_is_applied_once_per_sequence_in_any_order() -> None:
-    world = World()
+async def test_money_is_applied_once_per_sequence_in_any_order(new_world: NewWorld) -> None:
+    world = await new_world()
     applied = [await world.limiter.posted("org_1", sequence=s, delta=10**s) for s in (1, 3, 1, 3, 2, 2)]
     assert applied == [True, True, False, False, True, False]
     assert (await world.limiter.balance("org_1")).posted == 1000 + 10 + 100 + 1000
@@ -132,11 +132,12 @@ async def test_money_is_applied_once_per_sequence_in_any_order() -> None:
 
 
 async def test_recovered_usage_is_taken_off_until_it_is_drained() -> None:
-    world = World()
-    world.limiter.recovered("org_1", 300)
-    assert (await world.limiter.balance("org_1")).available == 700
-    await world.limiter.drained("org_1", 300)
-    balance = await world.limiter.balance("org_1")
+    limiter = MemoryLimiter()
+    await limiter.open_account("org_1", posted=1000, sequence=0)
+    limiter.recovered("org_1", 300)
+    assert (await limiter.balance("org_1")).available == 700
+    await limiter.drained("org_1", 300)
+    balance = await limiter.balance("org_1")
     assert (balance.available, balance.posted, balance.undrained) == (700, 700, 0)
 
 
