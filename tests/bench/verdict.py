@@ -53,10 +53,10 @@ class Difference(Struct, frozen=True, order=True):
     what: str
 
 
-def compare(book: Iterable[Entry], records: Sequence[Record], *, killed: bool = False) -> list[Difference]:
+def compare(book: Iterable[Entry], records: Sequence[Record], *, unread: bool = False) -> list[Difference]:
     """Every call that the worker ran in exactly one record, count for count.
 
-    `killed`: the gateway was, and may not have read the counts that the worker sent.
+    `unread`: the gateway may not have read the counts that the worker sent: it was killed, or stopped reading garbage.
     """
     by_rid: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -66,7 +66,7 @@ def compare(book: Iterable[Entry], records: Sequence[Record], *, killed: bool = 
     for entry in entries:
         match by_rid.get(entry.rid, []):
             case [record]:
-                found += [Difference(entry.rid, what) for what in _one_call(entry, record, killed=killed)]
+                found += [Difference(entry.rid, what) for what in _one_call(entry, record, unread=unread)]
             case several:
                 found.append(Difference(entry.rid, f"stands in {len(several)} records, not in one"))
     known = {entry.rid for entry in entries}
@@ -76,11 +76,11 @@ def compare(book: Iterable[Entry], records: Sequence[Record], *, killed: bool = 
     return found
 
 
-def _one_call(entry: Entry, record: Record, *, killed: bool) -> Iterable[str]:
+def _one_call(entry: Entry, record: Record, *, unread: bool) -> Iterable[str]:
     if record.billed > entry.completion:
         yield f"{record.billed} tokens billed, {entry.completion} made"
     if record.unbilled is None:
-        if (entry.usage_sent and not killed) or record.state == "complete":
+        if (entry.usage_sent and not unread) or record.state == "complete":
             yield f"unbilled is unknown though the worker reported {entry.completion}"
         return
     if record.billed + record.unbilled != entry.completion:
@@ -107,6 +107,8 @@ def compare_delivered(delivered: Iterable[Delivered], records: Sequence[Record])
 
 
 def _one_request(one: Delivered, own: Sequence[Record]) -> Iterable[str]:
+    if any(record.state == "unknown" for record in own):
+        return  # shown as being reconciled: nothing is claimed of its counts yet (I8)
     output = sum(record.output or 0 for record in own)
     reasoning = sum(record.reasoning or 0 for record in own)
     if one.output_events > output:

@@ -17,6 +17,7 @@ import asyncio
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -50,6 +51,9 @@ ENGINE = re.compile(
 """What a client is told of a worker that fails."""
 
 
+UNAVAILABLE = re.compile(r"^status 503: .*engine_unavailable")
+
+
 class Verdict(Struct, kw_only=True):
     """What was judged but for `serves`, for a test that wants to know that its fault did happen."""
 
@@ -77,15 +81,17 @@ class Load(threading.Thread):
         self._concurrency = concurrency
         self._enough = False
         self._turn = threading.Condition()
+        self._loop: asyncio.AbstractEventLoop
+        self._clients: list[asyncio.Task[None]] = []
         self.delivered: list[Delivered] = []
 
     def run(self) -> None:
         uvloop.run(self._ask_all())
 
     async def _ask_all(self) -> None:
+        self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._concurrency):
-                group.create_task(self._one_after_the_other())
+            self._clients = [group.create_task(self._one_after_the_other()) for _ in range(self._concurrency)]
 
     async def _one_after_the_other(self) -> None:
         for request in self._plan:  # shared: each of them takes the next
@@ -105,6 +111,12 @@ class Load(threading.Thread):
     def enough(self) -> None:
         """Begin no further request."""
         self._enough = True
+
+    def leave(self) -> None:
+        """Every client closes its connection now, wherever it is. What it had got by then is not judged."""
+        self.enough()
+        for client in self._clients:
+            self._loop.call_soon_threadsafe(client.cancel)
 
     def __enter__(self) -> Self:
         self.start()
@@ -130,6 +142,7 @@ class Siege:
         self._served: set[str] = set()
         self._judged: set[str] = set()
         self._calls = 0
+        self._has_book = True
         self._balance = self.balance()
         self.serves()
         wait_at_rest(gateway)
@@ -162,12 +175,33 @@ class Siege:
         with self.load([Planned(form=mode, body=body)]) as load:
             return load
 
-    def serves(self) -> None:
-        """A request is answered in full."""
-        load = self.one()
-        (answer,) = load.delivered
-        assert not answer.problem, answer
-        self._served.add(answer.request_id)
+    def serves(self, within_s: float = 40.0) -> None:
+        """A request is answered in full, at once or when a breaker has closed again."""
+        deadline = time.monotonic() + within_s
+        while True:
+            (answer,) = self.one().delivered
+            self._served.add(answer.request_id)
+            if not answer.problem:
+                return
+            self._loads[-1].delivered.clear()  # refused: nothing to judge
+            assert _is_told(answer, [UNAVAILABLE]) and time.monotonic() < deadline, answer
+            time.sleep(0.1)  # tidy: allow sleep: polling a process of another program
+
+    def under_way(self, calls: int, within_s: float = 20.0) -> list[str]:
+        """The rids of what runs at the worker, once they are so many."""
+        live: list[str] = []
+
+        def are_there() -> bool:
+            live[:] = [rid for rid in self.worker.book_page().live if rid.startswith("req_")]
+            return len(live) >= calls
+
+        self.gateway.until(are_there, within_s=within_s)
+        return live
+
+    def book_is_gone(self) -> None:
+        """The worker is another process now: `judge` can't compare what ran before with its book."""
+        self._calls = 0
+        self._has_book = False
 
     def balance(self) -> Balance:
         headers = {"authorization": f"Bearer {self.secret}"}
@@ -176,22 +210,28 @@ class Siege:
         return msgspec.json.decode(answer.content, type=Balance)
 
     def judge(
-        self, *, killed: bool = False, forgiven: Sequence[re.Pattern[str]] = (), lies: bool = False, again: bool = True
+        self,
+        *,
+        killed: bool = False,
+        forgiven: Sequence[re.Pattern[str]] = (),
+        overrun: bool = False,
+        unread: bool = False,
+        again: bool = True,
     ) -> Verdict:
         """Everything settles, then: the worker's book, the export, the clients, the balance and the books agree.
 
         `killed`: the gateway was, so that it may not have read a count that the worker sent, and clients saw it break.
-        `forgiven`: other problems that clients may have been shown. `lies`: the worker reported what it did not do, so
-        its book is no judge of counts. `again`: a request is served at the end.
+        `forgiven`: other problems that clients may have been shown. `overrun`: the worker made tokens that nobody had
+        asked for. `unread`: the gateway stopped reading what the worker went on to say. `again`: a request is served at the end.
         """
         book = [entry for entry in self.worker.wait_idle(_IDLE_S) if entry.rid.startswith("req_")][self._calls :]
         wait_at_rest(self.gateway)
-        records = self._new_records()
+        records = self.records()
         delivered = [one for load in self._loads for one in load.delivered]
         patterns = [*forgiven, *([BROKEN] if killed else [])]
-        told = [_excused(one, patterns) for one in delivered]
+        told = [_excused(one, patterns, overrun=overrun) for one in delivered]
         found = [
-            *([] if lies else compare(book, records, killed=killed)),
+            *(compare(book, records, unread=killed or unread) if self._has_book else []),
             *compare_delivered(told, records),
             *compare_balance(self._balance, after := self.balance(), records),
         ]
@@ -201,6 +241,7 @@ class Siege:
         self._judged |= {record.id for record in records}
         self._balance = after
         self._loads.clear()
+        self._has_book = True
         if again:
             self.serves()
         return Verdict(
@@ -209,7 +250,8 @@ class Siege:
             book=[entry for entry in book if entry.rid.partition(".")[0] not in self._served],
         )
 
-    def _new_records(self) -> list[Record]:
+    def records(self) -> list[Record]:
+        """What the export has and `judge` has not passed yet."""
         done = self.gateway.museway("usage", "export")
         assert done.returncode == 0, done.stderr
         records = [msgspec.json.decode(line, type=Record) for line in done.stdout.splitlines()]
@@ -221,8 +263,14 @@ class Siege:
         assert json.loads(done.stdout)["ok"]
 
 
-def _excused(one: Delivered, patterns: Iterable[re.Pattern[str]]) -> Delivered:
+def _excused(one: Delivered, patterns: Iterable[re.Pattern[str]], *, overrun: bool) -> Delivered:
     """A client that was shown a fault it may be shown counts as one that left: what it got must be billed, no more."""
-    if one.problem and any(pattern.search(one.problem) for pattern in patterns):
+    if overrun and not one.problem:
+        return structs.replace(one, left=True)
+    if one.problem and _is_told(one, patterns):
         return structs.replace(one, left=True, problem="")
     return one
+
+
+def _is_told(one: Delivered, patterns: Iterable[re.Pattern[str]]) -> bool:
+    return any(pattern.search(one.problem) for pattern in patterns)

@@ -18,7 +18,10 @@ RUNNING_DEFAULT = 32
 
 
 class Breaker:
-    """Opens after three failures in a row, for 2 s, then twice as long each time, at most 30 s; one success closes it."""
+    """Opens after three failures in a row, for 2 s, then twice as long each time, at most 30 s; one success closes it.
+
+    A worker that dies fails all its calls at once: that is one time, however many they are.
+    """
 
     def __init__(self) -> None:
         self._failures = 0
@@ -26,6 +29,8 @@ class Breaker:
         self._until = 0.0
 
     def failed(self) -> None:
+        if self.is_open:
+            return
         self._failures += 1
         if self._failures >= _OPENS_AT:
             self._until = time.monotonic() + self._pause_s

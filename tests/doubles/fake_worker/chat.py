@@ -52,14 +52,17 @@ class _Answer:
         self._lanes = _APART if body.separate_reasoning else _TOGETHER
         self._wants_usage = bool(options and options.include_usage)
         self._wants_counts = bool(options and options.continuous_usage_stats) and run.behaviour.usage
+        self._failed = False
+        """An error event was sent: no count comes after it."""
 
     # -- streamed
     async def stream(self) -> None:
         async with asyncio.TaskGroup() as group:
             for index, generation in enumerate(self._run.generations):
                 group.create_task(self._choice(index, generation))
-        if self._wants_usage and self._run.behaviour.final_usage and self._run.behaviour.usage:
-            self._events.event(self._chunk([], self._usage()))
+        if self._wants_usage and not self._failed and self._run.behaviour.final_usage and self._run.behaviour.usage:
+            for _ in range(self._run.behaviour.final_usages):
+                self._events.event(self._chunk([], self._usage()))
             self._events.usage_written()
         self._events.end()
 
@@ -82,6 +85,13 @@ class _Answer:
                 self._events.event(
                     {"error": {"message": behaviour.message, "type": "InternalServerError", "code": 500}}
                 )
+                generation.abort(0)
+                self._failed = True
+            if behaviour.half_chunk_after == generation.completion:
+                self._events.half(self._chunk([{"index": index, "delta": {"content": made.text}}], None))
+                generation.abort(0)
+            if behaviour.close_after == generation.completion:
+                self._events.close()
                 generation.abort(0)
             held.append(made)
             ready = len(held) >= behaviour.tokens_per_chunk and not generation.is_holding
@@ -130,7 +140,9 @@ class _Answer:
         counts = None
         if generation is not None and self._wants_counts:
             details = self._engine.options.cache_details
-            counts = usage(self._run.entry, generation.completion, generation.reasoning, details)
+            told, turn = generation.completion, self._run.behaviour.usage_falls_after
+            told = told if turn is None or told <= turn else max(0, 2 * turn - told)
+            counts = usage(self._run.entry, told, generation.reasoning, details)
         total = sum(g.completion for g in self._run.generations) if generation is not None else None
         self._events.event(self._chunk([choice], counts), count=total)
 
@@ -193,7 +205,7 @@ class _Answer:
         data = self._encode(answer)
         if not self._connection.is_gone:
             entry = self._run.entry
-            entry.sent, entry.sent_bytes, entry.usage_sent = total, len(data), True
+            entry.sent, entry.sent_bytes, entry.usage_sent = total, len(data), self._run.behaviour.usage
         self._connection.split_bytes = False
         self._connection.answer(200, data)
 

@@ -53,6 +53,7 @@ class _Answer:
         self._told_text = 0
         self._told = 0
         self._began = time.time()
+        self._failed = False
 
     async def stream(self) -> None:
         behaviour, generation = self._run.behaviour, self._generation
@@ -64,6 +65,7 @@ class _Answer:
             if behaviour.error_event_after == generation.completion:
                 self._events.event(Refusal(500, behaviour.message).generate_event())
                 generation.abort(0)
+                self._failed = True
             ready = generation.completion - self._told >= behaviour.tokens_per_chunk and not generation.is_holding
             if ready or generation.finish is not None:
                 self._events.event(self._payload(), count=generation.completion)
@@ -71,7 +73,8 @@ class _Answer:
         await self._engine.decode(self._run, generation, show)
         if self._told < generation.completion or not self._shown or generation.finish == Finish("abort"):
             self._events.event(self._payload(), count=generation.completion)
-        self._events.usage_written()
+        if behaviour.usage and not self._failed:
+            self._events.usage_written()
         self._events.end()
 
     async def whole(self) -> None:
@@ -79,7 +82,8 @@ class _Answer:
         data = self._encode(self._payload())
         if not self._connection.is_gone:
             entry = self._run.entry
-            entry.sent, entry.sent_bytes, entry.usage_sent = self._generation.completion, len(data), True
+            entry.sent, entry.sent_bytes = self._generation.completion, len(data)
+            entry.usage_sent = self._run.behaviour.usage
         self._connection.answer(200, data)
 
     def refuse(self, refused: QueueFull) -> None:

@@ -57,6 +57,10 @@ class Behaviour(Struct, kw_only=True, forbid_unknown_fields=True):
     """Resets the connection after so many tokens (0: before any byte of the answer)."""
     die_after: int | None = None
     """Ends the worker's process after so many tokens."""
+    half_chunk_after: int | None = None
+    """Sends half an event after so many tokens (a stream's), then closes the connection."""
+    close_after: int | None = None
+    """Closes the connection after so many tokens (a stream's), without an end."""
     malformed_after: int | None = None
     """Sends a chunk that is no JSON after so many tokens."""
     status: int | None = None
@@ -72,6 +76,10 @@ class Behaviour(Struct, kw_only=True, forbid_unknown_fields=True):
     tokens_per_chunk: int = 1
     usage: bool = True
     """Without, neither chunks nor the end carry counts."""
+    usage_falls_after: int | None = None
+    """Of every token beyond so many, the chunk's count is one less than the one before."""
+    final_usages: int = 1
+    """How often a stream sends its usage chunk."""
     final_usage: bool = True
     """Without, the stream ends without its usage chunk."""
     done: bool = True

@@ -46,6 +46,17 @@ class EventStream:
     def malformed(self) -> None:
         self._send(b'data: {"id": "x", "choices": [{"index\n\n')
 
+    def half(self, payload: Any) -> None:
+        """The first half of an event, and the end of the connection."""
+        data = b"data: %b\n\n" % self._encode(payload)
+        self._send(data[: len(data) // 2])
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection in the middle of the stream."""
+        self.flush()
+        self._connection.close()
+
     def usage_written(self) -> None:
         """The final count is on its way."""
         self._run.entry.usage_sent = not self._connection.is_gone
