@@ -68,6 +68,8 @@ class Checked:
         if rest:
             self.events += 1  # cut by whoever left: only whole events count
         for event in events:
+            if event.startswith("id: "):  # where the request had an Idempotency-Key
+                event = event.partition("\n")[2]
             if event.startswith(":") or event == "data: [DONE]":
                 continue
             self.events += 1

@@ -32,6 +32,7 @@ from museway_platform.api import app, logs
 from museway_platform.api.address import Addresses
 from museway_platform.api.authentication import Authentication
 from museway_platform.api.inference import ChatCompletions
+from museway_platform.api.keyed import ChatRun, KeyedAnswers
 from museway_platform.api.metrics import Gauges, Metrics, WorkerGauge
 from museway_platform.api.observe import Observer
 from museway_platform.api.parts import Holder, Parts
@@ -39,6 +40,9 @@ from museway_platform.api.request_log import RequestLog
 from museway_platform.database.lease import AnotherProcess, only_process
 from museway_platform.database.pool import Connection, open_pool
 from museway_platform.database.watch import Watch
+from museway_platform.idempotency.kept import Kept
+from museway_platform.idempotency.names import Namer
+from museway_platform.idempotency.registry import Registry
 from museway_platform.identity.directory import Directory
 from museway_platform.limits.feed import Feed
 from museway_platform.limits.memory import MemoryLimiter
@@ -76,6 +80,7 @@ class Process:
         self._holder = holder
         self._chat: ChatCompletions | None = None
         self._serving: Serving | None = None
+        self._runs: Registry[ChatRun] | None = None
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self._chat is not None
@@ -108,7 +113,7 @@ class Process:
                 await limiter.drained(organization, amount)
 
         drain = Drain(pool, journal, host=socket.gethostname(), on_drained=drained)
-        await _recover(drain, journals)
+        kept = await Kept.open(settings.data_dir / "answers", interrupted=await _recover(drain, journals))
         await drain.flush()
         stack.push_async_callback(drain.close)
         async with pool.acquire() as connection, connection.transaction():
@@ -134,6 +139,9 @@ class Process:
             secret=settings.secret_keys[0].reveal().encode(),
         )
 
+        runs = Registry[ChatRun](kept, grace_s=settings.resume_grace_s)
+        stack.push_async_callback(runs.close)
+
         async def read_prices(connection: Connection) -> None:
             serving.book = await prices.load(connection)
 
@@ -148,9 +156,15 @@ class Process:
         background.start("recovery", _keep_recovering(drain, limiter, journals, settings.recovery_interval_s))
         await watch.caught_up()
         names = _names(models)
-        self._serving = serving
+        self._serving, self._runs = serving, runs
         self._chat = ChatCompletions(
             serving=serving,
+            keyed=KeyedAnswers(
+                serving=serving,
+                registry=runs,
+                namer=Namer([key.reveal().encode() for key in settings.secret_keys]),
+                route=app.HOT_PATH,
+            ),
             authentication=authentication,
             observer=Observer(metrics, requests),
             refusals=refusals,
@@ -166,6 +180,7 @@ class Process:
                 journal=journal,
                 engine=engine,
                 serving=serving,
+                runs=runs,
                 signer=Signer([key.reveal() for key in settings.receipt_keys]),
                 metrics=metrics,
                 names=names,
@@ -175,8 +190,9 @@ class Process:
 
     async def _finish_requests(self) -> None:
         """Take nothing new; let what runs finish, within the drain time."""
-        assert self._serving is not None
+        assert self._serving is not None and self._runs is not None
         self._serving.draining = True
+        self._runs.abandon_unattended()
         try:
             async with asyncio.timeout(self._settings.drain_s):
                 await self._serving.idle()
@@ -184,11 +200,14 @@ class Process:
             log.warning("requests still ran after %s s: their slots are recovered", self._settings.drain_s)
 
 
-async def _recover(drain: Drain, journals: Path, on_drained: OnDrained | None = None) -> None:
-    """Claim the journals of dead processes on this disk, and hand them to the drain."""
+async def _recover(drain: Drain, journals: Path, on_drained: OnDrained | None = None) -> set[str]:
+    """Claim the journals of dead processes on this disk, and hand them to the drain. The requests that were interrupted."""
+    interrupted: set[str] = set()
     for claimed in await asyncio.to_thread(claim_dead, journals, ended=time.time_ns() // 1000):
         log.warning("recovered journal %s: %s interrupted calls", claimed.id, len(claimed.recovered))
         drain.adopt(claimed, on_drained=on_drained)
+        interrupted |= {record.request_id for record in claimed.recovered}
+    return interrupted
 
 
 async def _keep_recovering(drain: Drain, limiter: MemoryLimiter, journals: Path, interval_s: float) -> None:

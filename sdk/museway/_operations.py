@@ -17,13 +17,28 @@ def create_chat_completion(body: types.ChatRequest) -> Call[types.ChatCompletion
 
     OpenAI's chat completions, with modes. With `stream: true` the answer is server-sent events: one chunk a
     `data:` line, comments in between, `data: [DONE]` at the end; an error after the first chunk is an event
-    with `error`, then `[DONE]`.
+    with `error`, then `[DONE]`. With an Idempotency-Key each event has an `id`, with which a stream that broke
+    off is resumed; a request whose client is gone then runs on for a grace (15 s unless set otherwise).
     """
     return Call(
         method="POST",
         path="/v1/chat/completions",
         body=body,
         answers={200: types.ChatCompletion},
+    )
+
+
+def cancel_request(request_id: str) -> Call[types.CancelledRequest]:
+    """Cancel a running request.
+
+    Only of a request with an Idempotency-Key: one without ends with its connection.
+
+    request_id: A running request's id, `x-request-id` of its answer.
+    """
+    return Call(
+        method="POST",
+        path=encode_path("/v1/requests/{request_id}/cancel", request_id=request_id),
+        answers={200: types.CancelledRequest},
     )
 
 

@@ -75,6 +75,11 @@ class Meter:
         self.reasoning = max(self.reasoning, reasoning)
         self.output = max(self.output, output)
 
+    def nothing_delivered(self) -> None:
+        """What was counted for delivery never left after all."""
+        self.reasoning = self.output = 0
+        self._uncounted = False
+
     def finish(
         self,
         outcome: State,

@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from museway_platform.api import account, health, models, usage
+from museway_platform.api import account, health, models, requests, usage
 from museway_platform.api.errors import (
     ApiError,
     encode_error,
@@ -52,6 +52,7 @@ ROUTES: Sequence[HTTPRouteHandler] = (
     account.get_receipt_keys,
     account.create_quote,
     account.tokenize,
+    requests.cancel_request,
     usage.get_usage,
     usage.get_costs,
     health.get_health,

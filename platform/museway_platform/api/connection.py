@@ -21,6 +21,12 @@ SWALLOW_S = 10.0
 
 Headers = list[tuple[bytes, bytes]]
 
+EVENT_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     for key, value in scope["headers"]:

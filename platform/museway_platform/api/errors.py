@@ -18,6 +18,8 @@ from museway_engine.allowance import AllowanceRefused
 from museway_engine.errors import DeadlinePassed, InvalidForModel, NoWorker, WorkerLost, WorkerTimeout
 from museway_platform.api.headers import refusal_headers
 from museway_platform.api.refused import explain
+from museway_platform.idempotency.kept import AnswerNotKept, OtherBody
+from museway_platform.idempotency.run import Abandoned
 from museway_platform.identity.directory import DirectoryUnavailable
 from museway_platform.serving.refusals import Denied, Draining, Forbidden, OverMaxCost
 from museway_platform.wire.refusals import BadRequest, ErrorBody, ErrorDetail, UnknownModel
@@ -64,8 +66,16 @@ TABLE: Final[dict[str, Row]] = {
     "not_available": Row(404, _BAD, "This route is planned and not available yet."),
     "method_not_allowed": Row(405, _BAD, "The route exists, for other methods (`allow` names them)."),
     "request_timeout": Row(408, _BAD, "The body of the request did not arrive in time.", True),
+    "stream_restarted": Row(
+        409, _BAD, "The stream of `Last-Event-ID` is over: begin again, and do not join the new text to the old."
+    ),
+    "answer_not_kept": Row(
+        409, _BAD, "The request of this `Idempotency-Key` was answered and billed, and the answer is not kept any more."
+    ),
+    "request_cancelled": Row(409, _BAD, "The request was cancelled, or nobody read its answer for too long."),
     "body_too_large": Row(413, _BAD, "The body is larger than this server takes."),
     "unsupported_media_type": Row(415, _BAD, "The body must be `application/json`."),
+    "idempotency_key_reused": Row(422, _BAD, "The `Idempotency-Key` stands for a request with another body."),
     "rate_limit_exceeded": Row(429, "rate_limit_error", "A rate limit has no room now; `retry-after` says when.", True),
     "too_many_unknown_keys": Row(
         429,
@@ -121,6 +131,8 @@ def to_api_error(exc: BaseException) -> ApiError:
             return denied(exc)
         case OverMaxCost():
             return over_max_cost(exc)
+        case OtherBody() | AnswerNotKept() | Abandoned():
+            return _about_its_key(exc)
         case Forbidden():
             return permission_denied(f"This key is not permitted {exc.what.replace(':', ' ')!r}.")
         case _:
@@ -155,6 +167,26 @@ def _unavailable(exc: BaseException) -> ApiError:
             return _later("shutting_down", "This server is stopping. Try again.", 1)
         case _:
             return ApiError("internal_error", "The server had an error while it answered the request.")
+
+
+def stream_restarted() -> ApiError:
+    return ApiError(
+        "stream_restarted",
+        "The stream of this 'Last-Event-ID' can't be resumed. Ask again without it: the answer will be a new one.",
+        param="Last-Event-ID",
+    )
+
+
+def _about_its_key(exc: OtherBody | AnswerNotKept | Abandoned) -> ApiError:
+    match exc:
+        case OtherBody():
+            message = "This 'Idempotency-Key' was used for a request with another body."
+            return ApiError("idempotency_key_reused", message, param="Idempotency-Key")
+        case AnswerNotKept():
+            message = "The request of this 'Idempotency-Key' was answered before; its answer is not kept any more."
+            return ApiError("answer_not_kept", message, param="Idempotency-Key")
+        case Abandoned():
+            return ApiError("request_cancelled", "The request was cancelled before its answer was whole.")
 
 
 def _later(code: str, message: str, seconds: float) -> ApiError:

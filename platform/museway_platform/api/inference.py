@@ -12,9 +12,10 @@ from museway_engine.completion import Mode
 from museway_platform.api.attendance import Attendance, ClientGone
 from museway_platform.api.authentication import Authentication
 from museway_platform.api.billing_view import museway_of, usage_of
-from museway_platform.api.connection import Exchange, Headers, read_body
+from museway_platform.api.connection import EVENT_STREAM, Exchange, header, read_body
 from museway_platform.api.errors import encode_error, error_body, method_not_allowed, to_api_error
 from museway_platform.api.headers import limit_headers
+from museway_platform.api.keyed import IDEMPOTENCY_KEY, KeyedAnswers
 from museway_platform.api.observe import Observation, Observer
 from museway_platform.identity.ids import new_id
 from museway_platform.limits.refused.recorder import RefusalRecorder
@@ -23,11 +24,6 @@ from museway_platform.serving.serve import Answer, Serving
 from museway_platform.wire.chat.decode import ChatCall, decode_chat
 from museway_platform.wire.chat.encode import ChatAnswer, ChatStream
 
-EVENT_STREAM: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 CLIENT_CLOSED = 499
 
 
@@ -38,6 +34,7 @@ class ChatCompletions:
         self,
         *,
         serving: Serving,
+        keyed: KeyedAnswers,
         authentication: Authentication,
         observer: Observer,
         refusals: RefusalRecorder,
@@ -45,6 +42,7 @@ class ChatCompletions:
         body_limit: int,
     ) -> None:
         self._serving = serving
+        self._keyed = keyed
         self._authentication = authentication
         self._observer = observer
         self._refusals = refusals
@@ -74,6 +72,9 @@ class ChatCompletions:
             visit.has_body()
             call = decode_chat(body, request_id=exchange.request_id, names=self._names)
             seen.stream = call.completion.stream
+            if header(scope, IDEMPOTENCY_KEY) is not None:
+                await self._keyed.answer(scope, exchange, seen, principal, call)
+                return
             async with self._serving.serve(principal, call.completion, call.max_cost_nano_usd) as served:
                 seen.mode = served.prepared.resolved.value
                 if call.completion.stream:

@@ -37,7 +37,11 @@ HEADERS: Final[dict[str, tuple[str, Json]]] = {
     "retry-after": ("Seconds until it makes sense to ask again.", {"type": "integer"}),
     "www-authenticate": ("The scheme that is expected.", {"type": "string"}),
     "allow": ("The methods that the route answers to.", {"type": "string"}),
-    "x-museway-cost-nano-usd": ("What the answer cost; JSON answers only.", {"type": "integer"}),
+    "x-museway-cost-nano-usd": ("What the answer cost; JSON answers only. 0 where replayed.", {"type": "integer"}),
+    "idempotent-replayed": (
+        "`true` where the answer was made for an earlier try.",
+        {"type": "string", "enum": ["true"]},
+    ),
     "x-ratelimit-limit-requests": ("Requests that the tightest limit grants a window.", {"type": "integer"}),
     "x-ratelimit-remaining-requests": ("Requests left of it.", {"type": "integer"}),
     "x-ratelimit-reset-requests": ("Until it is whole again, as `6m0s`.", {"type": "string"}),

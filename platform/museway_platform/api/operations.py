@@ -100,9 +100,19 @@ ENGINE_REFUSALS: Final = ("engine_unavailable", "engine_overloaded", "engine_tim
 IDEMPOTENCY_KEY: Final = Parameter(
     name="Idempotency-Key",
     where="header",
-    description="The same key names the same attempt: a client's retries carry the key of its first try.",
-    schema={"type": "string", "maxLength": 255},
+    description=(
+        "The same key in the same project is the same request: it is answered once and billed once. While it runs, a retry "
+        "reads along from the first event; afterwards it is given the kept answer, with `Idempotent-Replayed: true`."
+    ),
+    schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 )
+LAST_EVENT_ID: Final = Parameter(
+    name="Last-Event-ID",
+    where="header",
+    description="With the same `Idempotency-Key`: go on after this event of a stream that broke off.",
+    schema={"type": "string", "pattern": "^req_[0-9A-Z]+:[0-9]+$"},
+)
+KEY_REFUSALS: Final = ("stream_restarted", "answer_not_kept", "request_cancelled", "idempotency_key_reused")
 
 
 def _string(name: str, where: Literal["path", "query"], description: str, **schema: Any) -> Parameter:
@@ -146,21 +156,33 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         description=(
             "OpenAI's chat completions, with modes. With `stream: true` the answer is server-sent events: one chunk a "
             "`data:` line, comments in between, `data: [DONE]` at the end; an error after the first chunk is an event "
-            "with `error`, then `[DONE]`."
+            "with `error`, then `[DONE]`. With an Idempotency-Key each event has an `id`, with which a stream that broke off "
+            "is resumed; a request whose client is gone then runs on for a grace (15 s unless set otherwise)."
         ),
         tag="inference",
         body=ChatRequest,
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, LAST_EVENT_ID),
         answers=(
             Answer(
                 status=200,
                 description="The answer; with `stream: true` as events.",
                 shape=ChatCompletion,
                 stream=ChatCompletionChunk,
-                headers=("x-museway-cost-nano-usd", *LIMIT_HEADERS),
+                headers=("x-museway-cost-nano-usd", "idempotent-replayed", *LIMIT_HEADERS),
             ),
         ),
-        refusals=(*CHAT_REFUSALS, *RUN_REFUSALS),
+        refusals=(*CHAT_REFUSALS, *RUN_REFUSALS, *KEY_REFUSALS),
+    ),
+    Operation(
+        id="cancel_request",
+        method="post",
+        path="/v1/requests/{request_id}/cancel",
+        summary="Cancel a running request",
+        description="Only of a request with an Idempotency-Key: one without ends with its connection.",
+        tag="inference",
+        parameters=(_string("request_id", "path", "A running request's id, `x-request-id` of its answer."),),
+        answers=(Answer(status=200, description="It was aborted.", shape=shapes.CancelledRequest),),
+        refusals=("not_found",),
     ),
     Operation(
         id="create_quote",

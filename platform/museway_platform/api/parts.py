@@ -9,8 +9,10 @@ from museway_billing.receipts import Signer
 from museway_engine.completion import Mode
 from museway_engine.engine import Engine
 from museway_platform.api.authentication import Authentication
+from museway_platform.api.keyed import ChatRun
 from museway_platform.api.metrics import Metrics
 from museway_platform.database.pool import Pool
+from museway_platform.idempotency.registry import Registry
 from museway_platform.limits.limiter import Limiter
 from museway_platform.serving.serve import Serving
 
@@ -27,6 +29,7 @@ class Parts:
         journal: Journal,
         engine: Engine,
         serving: Serving,
+        runs: Registry[ChatRun],
         signer: Signer,
         metrics: Metrics,
         names: Mapping[str, tuple[str, Mode | None]],
@@ -38,6 +41,7 @@ class Parts:
         self.journal = journal
         self.engine = engine
         self.serving = serving
+        self.runs = runs
         self.signer = signer
         self.metrics = metrics
         self.names = names

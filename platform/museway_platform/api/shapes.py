@@ -322,3 +322,10 @@ class UsageQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     modes: list[Mode] = []
     limit: Annotated[int, Meta(ge=1, le=744)] = 31
     page: str | None = None
+
+
+class CancelledRequest(Struct, frozen=True, kw_only=True):
+    """What was delivered of the request stays billed, the rest is not."""
+
+    request_id: str
+    status: Literal["cancelled"] = "cancelled"

@@ -32,6 +32,7 @@ class CallMeter:
     """
 
     __slots__ = (
+        "_ending",
         "_meter",
         "_now_us",
         "_on_closed",
@@ -60,6 +61,7 @@ class CallMeter:
         self._on_closed = on_closed
         self._now_us = now_us
         self._uncounted = 0
+        self._ending: tuple[Outcome, Counts | None, Blame] = (Outcome.INTERRUPTED, None, Blame.CLIENT)
         self.slot = slot
         self.spec = spec
         self.max_tokens = max_tokens
@@ -110,8 +112,29 @@ class CallMeter:
 
     async def close(self, outcome: Outcome, counts: Counts | None, blame: Blame = Blame.NONE) -> None:
         """Durable when it returns. A call that was never dispatched makes no record (DESIGN §7)."""
+        self._ending = (outcome, counts, blame)
         record = None if self.worker is None else self._record(outcome, counts, blame)
         await self._on_closed(self, record)
+
+    def deliver_late(self, n: int, *, is_reasoning: bool) -> None:
+        """Text of a closed call goes out, `n` its count so far."""
+        if is_reasoning:
+            self.reasoning = max(self.reasoning, n - self.output)
+        else:
+            self.output = max(self.output, n - self.reasoning)
+
+    def abandoned(self, *, nothing_left: bool) -> UsageRecord:
+        """The record of the closed call again, of a request that ended before all of it was given out: what was not is
+        unbilled. `nothing_left`: the answer would have been one piece, so nothing of it was. Agents' work stays as it is.
+        """
+        outcome, counts, blame = self._ending
+        if self.spec.internal:
+            return self._record(outcome, counts, blame)
+        if nothing_left:
+            self._meter.nothing_delivered()
+        else:
+            self._meter.delivered(self.reasoning, self.output)
+        return self._record(outcome, counts, Blame.CLIENT if blame is Blame.NONE else blame)
 
     def _record(self, outcome: Outcome, counts: Counts | None, blame: Blame) -> UsageRecord:
         if counts is not None and self.spec.produces_reasoning:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, cast
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from museway_billing.prices import PriceBook
 from museway_billing.usage import Tariff
@@ -29,6 +29,14 @@ from museway_platform.serving.refusals import Denied, Draining, Forbidden
 Run = AbstractAsyncContextManager[AsyncIterator[Sequence[AnyEvent]]]
 
 
+class Repeatable(Struct, frozen=True):
+    """What makes a request one that can be asked for again: the hash of its key, and `gate`, waited for before a batch is
+    counted: it returns once somebody is there to take it."""
+
+    idempotency_hash: bytes
+    gate: Callable[[], Awaitable[None]]
+
+
 class Serving:
     """Serves requests of one process. `book` may be replaced at any time by a newer one."""
 
@@ -43,12 +51,14 @@ class Serving:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def serve(self, principal: Principal, completion: Completion, max_cost: int | None) -> Answer:
+    def serve(
+        self, principal: Principal, completion: Completion, max_cost: int | None, repeatable: Repeatable | None = None
+    ) -> Answer:
         """One request, to be entered with `async with`."""
-        return Answer(self, principal, completion, max_cost)
+        return Answer(self, principal, completion, max_cost, repeatable)
 
     async def prepare(
-        self, principal: Principal, completion: Completion, max_cost: int | None
+        self, principal: Principal, completion: Completion, max_cost: int | None, idempotency_hash: bytes = b""
     ) -> tuple[Prepared, Budget]:
         """Mode, maxima, tariff; made to fit `max_cost`. Raises InvalidForModel, OverMaxCost, Forbidden, UnknownPrice."""
         if completion.mode is None and completion.effort is None and principal.default_mode is not None:
@@ -56,7 +66,7 @@ class Serving:
         prepared = self.engine.prepare(completion)
         check_permitted(principal, prepared)
         tariff = self.tariff(principal.organization, prepared)
-        budget = Budget(principal=principal, tariff=tariff, max_cost=max_cost)
+        budget = Budget(principal=principal, tariff=tariff, max_cost=max_cost, idempotency_hash=idempotency_hash)
         if max_cost is not None:
             prepared = await fit_max_cost(self.engine, prepared, tariff, max_cost)
         return prepared, budget
@@ -101,7 +111,16 @@ class Answer:
     before the answer does, the answer ends there with `length`.
     """
 
-    def __init__(self, serving: Serving, principal: Principal, completion: Completion, max_cost: int | None) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        principal: Principal,
+        completion: Completion,
+        max_cost: int | None,
+        repeatable: Repeatable | None = None,
+    ) -> None:
+        self._hash = b"" if repeatable is None else repeatable.idempotency_hash
+        self._gate = None if repeatable is None else repeatable.gate
         self._serving = serving
         self._principal = principal
         self._completion = completion
@@ -115,7 +134,7 @@ class Answer:
         serving = self._serving
         serving.entered()
         try:
-            self.prepared, budget = await serving.prepare(self._principal, self._completion, self._max_cost)
+            self.prepared, budget = await serving.prepare(self._principal, self._completion, self._max_cost, self._hash)
             self._allowance = await serving.admission.grant(self.prepared, budget, self._recount)
             self.prepared, self.admitted = self._allowance.prepared, self._allowance.admitted
             try:
@@ -178,6 +197,8 @@ class Answer:
             if not self._delivered:
                 raise _cause(refused) from None
             self._allowance.exhausted = True  # what was given before stays: the answer ends where its hold ends
+        if self._gate is not None:
+            await self._gate()
         allowed = await self._allowance.deliver(batch)
         if self._allowance.exhausted:
             self._done = Done(stop_reason="budget")
@@ -196,6 +217,14 @@ class Answer:
         """Nothing of the answer reaches the client: all that it was charged is given back."""
         self._allowance.failed = True
 
+    def abandon(self) -> None:
+        """It ends before all that was made had been given out: what was not is not billed."""
+        self._allowance.abandoned = True
+
+    @property
+    def is_given_back(self) -> bool:
+        return self._allowance.failed
+
     def broke_off(self, error: Exception) -> None:
         """A stream ends by `error` after text had left. Given back where the failure is ours; a request that could not be
         answered as it is (a grammar that does not compile) would else be a way to have its chain for nothing."""
@@ -211,13 +240,18 @@ class Answer:
         return [Finish(choice=choice, reason="length") for choice in range(self.prepared.completion.n)]
 
     async def bill(self) -> Bill:
-        """What it came to, settled. To be asked once the batches have ended.
+        """What it came to, settled. To be asked once the batches have ended."""
+        bill = await self.draft()
+        await self.settle()
+        return bill
+
+    async def draft(self) -> Bill:
+        """What it comes to: as `bill`, with nothing settled yet.
 
         Where the hold ended first, what still runs is aborted and counted before the bill is made.
         """
         if self._allowance.exhausted:
             await self._stop(None, None, None)
-        await self._allowance.settle()
         return make_bill(
             self.prepared,
             self._allowance.records,
@@ -226,6 +260,10 @@ class Answer:
             exhausted=self._allowance.exhausted or self._is_shortened,
             chosen=self._chosen,
         )
+
+    async def settle(self) -> None:
+        """Make the bill durable and end the hold."""
+        await self._allowance.settle()
 
 
 def check_permitted(principal: Principal, prepared: Prepared) -> None:

@@ -69,6 +69,15 @@ class CalledFunction(Shape, kw_only=True):
     arguments: str
 
 
+class CancelledRequest(Shape, kw_only=True):
+    """
+    What was delivered of the request stays billed, the rest is not.
+    """
+
+    request_id: str
+    status: str
+
+
 class ChosenProgress(Shape, kw_only=True, tag_field="type", tag="chosen"):
     """
     What `auto` chose, and by which rule.
@@ -821,6 +830,7 @@ __all__ = [
     "AutoChoice",
     "BalanceView",
     "CalledFunction",
+    "CancelledRequest",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatRequest",

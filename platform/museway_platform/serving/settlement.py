@@ -1,0 +1,31 @@
+"""What a request's records come to when its hold ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from msgspec import structs
+
+from museway_billing.usage import UsageRecord
+from museway_platform.limits.limiter import Used
+
+log = logging.getLogger("museway.admission")
+
+
+def given_back(record: UsageRecord) -> UsageRecord:
+    """The record of a call that costs nothing after all."""
+    return structs.replace(record, credited_nano_usd=record.amount_nano_usd)
+
+
+def used_of(records: Sequence[UsageRecord], held: int) -> Used:
+    """What the limiter settles: never more than was `held`, in nano-USD."""
+    input_ = cached = output = amount = 0
+    for record in records:
+        input_ += record.input or 0
+        cached += record.cached_input or 0
+        output += (record.reasoning or 0) + (record.output or 0)
+        amount += record.amount_nano_usd - record.credited_nano_usd
+    if amount > held:
+        log.critical("records of a request come to more than its hold", extra={"cost_nano_usd": amount})
+    return Used(input_tokens=input_, cached_tokens=cached, output_tokens=output, amount=min(amount, held))
