@@ -40,7 +40,9 @@ FAULTS = {
     "closed mid-stream": Fault(do=Behaviour(close_after=5)),
     "half a chunk": Fault(do=Behaviour(half_chunk_after=4)),
     "garbage": Fault(do=Behaviour(malformed_after=4), unread=True),
-    "an error event after 200": Fault(do=Behaviour(error_event_after=4, message="/srv/models: CUDA out of memory")),
+    "an error event after 200": Fault(
+        do=Behaviour(error_event_after=4, message="/srv/models: CUDA out of memory"), unread=True
+    ),
     "status 500": Fault(do=Behaviour(status=500, message="Traceback: /srv/sglang/scheduler.py")),
     "a full queue": Fault(do=Behaviour(queue_full=True)),
     "an answer without any count": Fault(do=Behaviour(usage=False), shows=False),

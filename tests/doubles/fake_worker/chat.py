@@ -52,15 +52,13 @@ class _Answer:
         self._lanes = _APART if body.separate_reasoning else _TOGETHER
         self._wants_usage = bool(options and options.include_usage)
         self._wants_counts = bool(options and options.continuous_usage_stats) and run.behaviour.usage
-        self._failed = False
-        """An error event was sent: no count comes after it."""
 
     # -- streamed
     async def stream(self) -> None:
         async with asyncio.TaskGroup() as group:
             for index, generation in enumerate(self._run.generations):
                 group.create_task(self._choice(index, generation))
-        if self._wants_usage and not self._failed and self._run.behaviour.final_usage and self._run.behaviour.usage:
+        if self._wants_usage and self._run.behaviour.final_usage and self._run.behaviour.usage:
             for _ in range(self._run.behaviour.final_usages):
                 self._events.event(self._chunk([], self._usage()))
             self._events.usage_written()
@@ -86,7 +84,6 @@ class _Answer:
                     {"error": {"message": behaviour.message, "type": "InternalServerError", "code": 500}}
                 )
                 generation.abort(0)
-                self._failed = True
             if behaviour.half_chunk_after == generation.completion:
                 self._events.half(self._chunk([{"index": index, "delta": {"content": made.text}}], None))
                 generation.abort(0)

@@ -53,7 +53,6 @@ class _Answer:
         self._told_text = 0
         self._told = 0
         self._began = time.time()
-        self._failed = False
 
     async def stream(self) -> None:
         behaviour, generation = self._run.behaviour, self._generation
@@ -65,7 +64,6 @@ class _Answer:
             if behaviour.error_event_after == generation.completion:
                 self._events.event(Refusal(500, behaviour.message).generate_event())
                 generation.abort(0)
-                self._failed = True
             ready = generation.completion - self._told >= behaviour.tokens_per_chunk and not generation.is_holding
             if ready or generation.finish is not None:
                 self._events.event(self._payload(), count=generation.completion)
@@ -73,7 +71,7 @@ class _Answer:
         await self._engine.decode(self._run, generation, show)
         if self._told < generation.completion or not self._shown or generation.finish == Finish("abort"):
             self._events.event(self._payload(), count=generation.completion)
-        if behaviour.usage and not self._failed:
+        if behaviour.usage:
             self._events.usage_written()
         self._events.end()
 
