@@ -63,6 +63,16 @@ class Gateway:
         self._process: subprocess.Popen[bytes] | None = None
         self._stack = ExitStack()
         self._wiretap: Wiretap | None = None
+        self._beside: list[Gateway] = []
+
+    def beside(self) -> Gateway:
+        """Another gateway on the same database and disk, with the same settings; it ends before this one."""
+        settings = {name: value for name, value in self._environment.items() if name.startswith("MUSEWAY_")}
+        other = Gateway(self.dsn, (), self.data_dir, {**settings, "MUSEWAY_PORT": "0"})
+        other._environment["MUSEWAY_PORT"] = str(other.port)
+        other.log = self.data_dir / f"gateway-{other.port}.log"
+        self._beside.append(other)
+        return other.start()
 
     def start(self) -> Self:
         """Start it and wait until it is ready. Raises AssertionError with the end of its log where it is not."""
@@ -87,7 +97,7 @@ class Gateway:
         """Start it without waiting."""
         with self.log.open("ab") as log:
             settings = Settings.load(self._environment)
-            command = granian_command(host="127.0.0.1", port=self.port, processes=1, settings=settings)
+            command = granian_command(host="127.0.0.1", port=self.port, processes=settings.processes, settings=settings)
             self._process = subprocess.Popen(
                 command, env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -106,7 +116,8 @@ class Gateway:
 
     @property
     def violations(self) -> list[str]:
-        return [] if self._wiretap is None else self._wiretap.checked.violations
+        beside = [violation for other in self._beside for violation in other.violations]
+        return beside if self._wiretap is None else [*beside, *self._wiretap.checked.violations]
 
     def client(self, secret: str, **options: Any) -> httpx2.Client:
         return httpx2.Client(
@@ -142,6 +153,8 @@ class Gateway:
             raise AssertionError(f"the gateway did not stop: {self.log.read_text()[-2000:]}") from None
 
     def close(self) -> None:
+        for other in self._beside:
+            other.close()
         self.stop()
         self._stack.close()
 

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +47,8 @@ from museway_platform.identity.directory import Directory
 from museway_platform.limits.feed import Feed
 from museway_platform.limits.memory import MemoryLimiter
 from museway_platform.limits.refused.recorder import RefusalRecorder
+from museway_platform.limits.shared.limiter import SharedLimiter
+from museway_platform.limits.shared.membership import Membership
 from museway_platform.serving.admission import Admission
 from museway_platform.serving.serve import Serving
 from museway_platform.settings import Settings
@@ -57,6 +59,8 @@ ALIASES = (Mode.INSTANT, Mode.THINKING, Mode.CONTEMPLATING, Mode.AUTO)
 CHANNELS = ("museway_identity", "museway_money", "museway_prices")
 LEASE_SLACK_S = 5.0
 """How much longer than its drain time a process before this one is waited for."""
+LIMITS_S = 5.0
+"""How long the start waits for shared limits."""
 FATAL_EXIT = 70
 """A background task died: what it did can't be done without it. The journal is recovered by the next process."""
 
@@ -100,13 +104,15 @@ class Process:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self._settings
-        await stack.enter_async_context(only_process(self._dsn, wait_s=settings.drain_s + LEASE_SLACK_S))
+        redis_url = None if settings.redis_url is None else settings.redis_url.reveal()
+        lease = only_process(self._dsn, wait_s=settings.drain_s + LEASE_SLACK_S, shared=redis_url is not None)
+        await stack.enter_async_context(lease)
         pool = await stack.enter_async_context(open_pool(self._dsn))
         journals = settings.data_dir / "journal"
         journals.mkdir(parents=True, exist_ok=True)
         journal = await Journal.open(journals, process=f"gateway-{os.getpid()}")
         stack.push_async_callback(journal.close)
-        limiter = MemoryLimiter()
+        limiter = MemoryLimiter() if redis_url is None else SharedLimiter(journal.id)
 
         async def drained(amounts: Mapping[str, NanoUsd]) -> None:
             for organization, amount in amounts.items():
@@ -116,6 +122,7 @@ class Process:
         kept = await Kept.open(settings.data_dir / "answers", interrupted=await _recover(drain, journals))
         await drain.flush()
         stack.push_async_callback(drain.close)
+        limits = await stack.enter_async_context(Background())  # until the last request is settled
         async with pool.acquire() as connection, connection.transaction():
             book = await prices.seed(connection)
 
@@ -146,6 +153,11 @@ class Process:
             serving.book = await prices.load(connection)
 
         watch = Watch(self._dsn, CHANNELS, (directory.poll, feed.poll, read_prices))
+
+        async def tell_all() -> None:
+            feed.reload()
+            await watch.caught_up()
+
         background = await stack.enter_async_context(Background())
         requests = RequestLog()
         background.start("requests", requests.run())
@@ -155,6 +167,11 @@ class Process:
         background.start("drain", drain.run())
         background.start("recovery", _keep_recovering(drain, limiter, journals, settings.recovery_interval_s))
         await watch.caught_up()
+        if isinstance(limiter, SharedLimiter) and redis_url is not None:
+            limits.start("limits", limiter.run())
+            limits.start("membership", Membership(redis_url, limiter, pool, drain, opened=tell_all).run())
+            with suppress(TimeoutError):  # Redis may be away; then it is not ready, and says so
+                await asyncio.wait_for(limiter.whole(), LIMITS_S)
         names = _names(models)
         self._serving, self._runs = serving, runs
         self._chat = ChatCompletions(
@@ -184,7 +201,7 @@ class Process:
                 signer=Signer([key.reveal() for key in settings.receipt_keys]),
                 metrics=metrics,
                 names=names,
-                missing=lambda: _missing(engine, serving),
+                missing=lambda: _missing(engine, serving, limiter),
             )
         )
 
@@ -210,17 +227,21 @@ async def _recover(drain: Drain, journals: Path, on_drained: OnDrained | None = 
     return interrupted
 
 
-async def _keep_recovering(drain: Drain, limiter: MemoryLimiter, journals: Path, interval_s: float) -> None:
-    """What is recovered after balances were read has to lower them here as well as in the ledger."""
+async def _keep_recovering(
+    drain: Drain, limiter: MemoryLimiter | SharedLimiter, journals: Path, interval_s: float
+) -> None:
+    """What is recovered after balances were read has to lower them here as well as in the ledger. Where limits are shared
+    the dead process's holds stand for it, until `Membership` ends them by what the ledger has."""
 
     async def found(amounts: Mapping[str, NanoUsd]) -> None:
+        assert isinstance(limiter, MemoryLimiter)
         for organization, amount in amounts.items():
             limiter.recovered(organization, amount)
             await limiter.drained(organization, amount)
 
     while True:
         await asyncio.sleep(interval_s)
-        await _recover(drain, journals, found)
+        await _recover(drain, journals, found if isinstance(limiter, MemoryLimiter) else None)
 
 
 class Background:
@@ -261,7 +282,7 @@ def _names(models: Iterable[str]) -> dict[str, tuple[str, Mode | None]]:
     return names | {model: (model, None) for model in models}
 
 
-def _missing(engine: Engine, serving: Serving) -> dict[str, str]:
+def _missing(engine: Engine, serving: Serving, limiter: MemoryLimiter | SharedLimiter) -> dict[str, str]:
     workers = engine.workers()
     missing: dict[str, str] = {}
     if not any(worker.ready for worker in workers):
@@ -269,10 +290,12 @@ def _missing(engine: Engine, serving: Serving) -> dict[str, str]:
         missing["engine"] = reasons or "no worker is configured (MUSEWAY_ENGINE_URLS)"
     if serving.draining:
         missing["process"] = "it is stopping"
+    if isinstance(limiter, SharedLimiter) and not limiter.is_whole:
+        missing["limits"] = limiter.lost or "Redis is away, or what it counts is not whole yet"
     return missing
 
 
-def _gauges(limiter: MemoryLimiter, journal: Journal, drain: Drain, serving: Serving) -> Gauges:
+def _gauges(limiter: MemoryLimiter | SharedLimiter, journal: Journal, drain: Drain, serving: Serving) -> Gauges:
     return Gauges(
         holds_open=limiter.holds_open,
         open_slots=journal.open_slots,

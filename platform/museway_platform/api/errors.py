@@ -21,6 +21,7 @@ from museway_platform.api.refused import explain
 from museway_platform.idempotency.kept import AnswerNotKept, OtherBody
 from museway_platform.idempotency.run import Abandoned
 from museway_platform.identity.directory import DirectoryUnavailable
+from museway_platform.limits.limiter import LimiterUnavailable
 from museway_platform.serving.refusals import Denied, Draining, Forbidden, OverMaxCost
 from museway_platform.wire.refusals import BadRequest, ErrorBody, ErrorDetail, UnknownModel
 
@@ -92,6 +93,7 @@ TABLE: Final[dict[str, Row]] = {
         503, "server_error", "The record of requests is closed: nothing is served unmetered.", True
     ),
     "directory_unavailable": Row(503, "server_error", "This key can't be checked at the moment.", True),
+    "limits_unavailable": Row(503, "server_error", "Limits and credit can't be checked: nothing is begun.", True),
     "shutting_down": Row(503, "server_error", "This process is stopping; another one will answer.", True),
     "engine_timeout": Row(504, "engine_error", "The worker did not answer in time.", True),
     "deadline_exceeded": Row(504, "engine_error", "`deadline_ms` went by before anything could be delivered."),
@@ -161,6 +163,8 @@ def _unavailable(exc: BaseException) -> ApiError:
             return _later("journal_full", "The server can't record another request. Try again shortly.", 5)
         case JournalBroken() | JournalClosed():
             return _later("journal_unavailable", "The server can't record requests now. Try again shortly.", 5)
+        case LimiterUnavailable():
+            return _later("limits_unavailable", "Limits and credit can't be checked now. Try again shortly.", 1)
         case DirectoryUnavailable():
             return _later("directory_unavailable", "The key can't be checked now. Try again shortly.", 2)
         case Draining():
