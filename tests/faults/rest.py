@@ -72,11 +72,14 @@ def wait_at_rest(gateway: Gateway, within_s: float = _SETTLED_S) -> None:
 
 
 class Held(Struct, frozen=True):
-    """Descriptors of one process: TCP connections that clients opened to us, that we opened, and all that is not TCP."""
+    """Descriptors of one process: TCP connections that clients opened to it and that it opened, files, pipes and the like.
+
+    Connections to PostgreSQL (a Unix socket here) come and go with its pool, which bounds them.
+    """
 
     clients: int
     outgoing: int
-    others: int
+    files: int
 
 
 def held(gateway: Gateway) -> Held:
@@ -93,7 +96,7 @@ def held(gateway: Gateway) -> Held:
             open_to[inode] = (local, state)
     tcp = [open_to[inode] for inode in ours if inode in open_to and open_to[inode][1] != _TCP_LISTEN]
     clients = sum(local in listening for local, _ in tcp)
-    return Held(clients, len(tcp) - clients, len(os.listdir(f"/proc/{pid}/fd")) - len(tcp))
+    return Held(clients, len(tcp) - clients, len(os.listdir(f"/proc/{pid}/fd")) - len(ours))
 
 
 def _sockets(pid: int) -> set[str]:

@@ -29,6 +29,8 @@ ROUNDS = scaled(1, 20)
 KILLS_A_ROUND = scaled(4, 10)
 REQUESTS = 90
 HANGUPS = 12
+RESPAWN_S = 7.0
+"""A second death within 5.5 s of a new process is a loop to granian, which then ends, for its own supervisor to see."""
 POINT_S = scaled(20.0, 90.0)
 
 
@@ -41,22 +43,21 @@ def siege(start_gateway: StartGateway) -> Iterator[Siege]:
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_killed_at_random(siege: Siege, number: int) -> None:
     chance = drawn(f"killed at random {number}")
-    interrupted = 0
+    interrupted, respawned = 0, -RESPAWN_S
     for _ in range(KILLS_A_ROUND):
         seed, answers, pause_s = chance.randrange(1 << 30), chance.randrange(1, REQUESTS // 2), chance.random() * 0.1
         with siege.mixed(REQUESTS, seed=seed, hangups=HANGUPS) as load:
             load.wait_for(answers=answers)
             time.sleep(pause_s)  # tidy: allow sleep: the moment of the fault, drawn
             load.enough()
-            kill = chance.choice((kill_all, kill_all, kill_one))
-            kill(siege.gateway)
+            if chance.random() < 0.4 and time.monotonic() - respawned > RESPAWN_S:
+                kill_one(siege.gateway)
+                respawned = time.monotonic()
+            else:
+                siege.gateway.kill()
+                siege.gateway.start()
         interrupted += siege.judge(killed=True).states["interrupted"]
     assert interrupted, "no call ran when the gateway was killed: this tested nothing"
-
-
-def kill_all(gateway: Gateway) -> None:
-    gateway.kill()
-    gateway.start()
 
 
 def kill_one(gateway: Gateway) -> None:
