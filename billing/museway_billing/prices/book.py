@@ -147,6 +147,10 @@ class PriceBook:
                     return tariff
         raise UnknownPrice(organization, model, mode)
 
+    def next_change(self, after: datetime) -> datetime | None:
+        """When the next version after this moment takes effect; None where none is announced."""
+        return min((each.effective_from for each in self.versions if each.effective_from > after), default=None)
+
     def tariff_of(self, version: int, organization: str, model: str, mode: str) -> Tariff:
         """The prices that a record of this version was made under, whenever it was. Raises UnknownPrice."""
         for owner in (organization, None):

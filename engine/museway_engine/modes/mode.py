@@ -56,9 +56,10 @@ class Turn:
         self.prepared = prepared
         self.completion = completion
         self.allowance = allowance
-        self.key = affinity_key(completion, affinity_salt)
+        # what one worker prefers decides nothing
+        self.key = affinity_key(completion, affinity_salt) if len(served.pool.workers) > 1 else b""
         self.pinned: Worker | None = None
-        self.began = asyncio.get_running_loop().time()
+        self.began = 0.0 if completion.deadline_ms is None else asyncio.get_running_loop().time()
         self.secret = secret
         self._cache_salt = cache_salt
 

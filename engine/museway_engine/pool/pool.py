@@ -124,6 +124,11 @@ class Pool:
         return self._prefer(rank(key, ready), tokens) if ready else None
 
     def _place(self, wish: Wish) -> Lease | None:
+        if len(self.workers) == 1:  # nothing to choose
+            only = self.workers[0]
+            return (
+                Lease(self, only, wish.tokens) if only.is_ready and only.has_room and only not in wish.avoid else None
+            )
         if wish.pinned is not None and wish.pinned.is_ready and wish.pinned not in wish.avoid:
             return Lease(self, wish.pinned, wish.tokens) if wish.pinned.has_room else None
         free = [w for w in self.workers if w.is_ready and w.has_room and w not in wish.avoid]

@@ -48,7 +48,7 @@ class Breaker:
 
 
 class Worker:
-    """Mutable, changed only between awaits. `running_max` is how many requests the worker runs at once."""
+    """Mutable, changed only between awaits."""
 
     def __init__(self, client: Client, model: str) -> None:
         self.client = client
@@ -59,6 +59,7 @@ class Worker:
         """What it serves is known, and is what the pool serves."""
         self.reason = "not asked yet"
         self.breaker = Breaker()
+        self.in_flight_max = 0
         self.running_max = RUNNING_DEFAULT
         self.kv_tokens = 0
         self.has_priorities = False
@@ -83,9 +84,15 @@ class Worker:
         return "breaker open after failures" if self.is_up and self.breaker.is_open else self.reason
 
     @property
-    def in_flight_max(self) -> int:
-        """A little more than it runs, so that its queue is short and never empty; fairness needs the queue to be ours."""
-        return math.ceil(1.1 * self.running_max)
+    def running_max(self) -> int:
+        """How many requests the worker runs at once. `in_flight_max` is a little more than that, so that its queue is short
+        and never empty; fairness needs the queue to be ours."""
+        return self._running_max
+
+    @running_max.setter
+    def running_max(self, requests: int) -> None:
+        self._running_max = requests
+        self.in_flight_max = math.ceil(1.1 * requests)
 
     @property
     def has_room(self) -> bool:

@@ -80,6 +80,7 @@ class Call(Generic[T]):
         self._allowance = allowance
         self._order = order
         self._wish = wish
+        self._worker = wish.pinned
         self._context = context
         self._deadline = deadline
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +109,7 @@ class Call(Generic[T]):
     @property
     def worker(self) -> Worker | None:
         """Where it runs or ran; None before it was placed, where it was not pinned."""
-        return self._wish.pinned
+        return self._worker
 
     # ------------------------------------------------------------------ begin
 
@@ -144,18 +145,19 @@ class Call(Generic[T]):
 
         Prepares the second attempt.
         """
-        failed = self._wish.pinned
+        failed = self._worker
         if failed is None or (isinstance(error, NoWorker) and not isinstance(error, WorkerBusy)):
             return False
         if any(worker.is_ready and worker is not failed for worker in self._pool.workers):
             self._second_attempt(replace(self._wish, pinned=None, avoid=(*self._wish.avoid, failed)))
             return True
         if self._was_stale:
-            self._second_attempt(self._wish)
+            self._second_attempt(replace(self._wish, pinned=failed))
         return self._was_stale
 
     def _second_attempt(self, wish: Wish) -> None:
         self._wish = wish
+        self._worker = wish.pinned
         self.spec = replace(self.spec, rid=next_attempt(self.spec.rid))
         self._reader = self._order.reader(self.spec.rid)
         self._told_prompt = self._body_ended = False
@@ -165,8 +167,8 @@ class Call(Generic[T]):
         self._meter = await self._allowance.open(self.spec)
         try:
             self._lease = await self._pool.acquire(self._wish)
-            self._wish = replace(self._wish, pinned=self._lease.worker)
-            await self._send(self._lease.worker, self._meter)
+            self._worker = self._lease.worker
+            await self._send(self._worker, self._meter)
             self._first = await self._advance()
             self._has_begun = True
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,7 +92,8 @@ class Client:
         self._prefix = parts.path.rstrip("/")
         self._authority = parts.netloc.rpartition("@")[2]
         self._idle: list[Connection] = []
-        self._room = asyncio.Semaphore(connections_max)
+        self._room = connections_max
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._closed = False
 
     async def open(self, path: str, body: bytes, *, first_byte_s: float | None = None) -> Exchange:
@@ -133,7 +135,7 @@ class Client:
 
     async def _open(self, request: bytes, first_byte_s: float, *, urgent: bool) -> Exchange:
         if not urgent:
-            await self._room.acquire()
+            await self._take_room()
         connection: Connection | None = None
         try:
             connection = self._idle.pop() if self._idle else await self.connect()
@@ -143,9 +145,31 @@ class Client:
             if connection is not None:
                 connection.abort()
             if not urgent:
-                self._room.release()
+                self._leave_room()
             raise
         return exchange
+
+    async def _take_room(self) -> None:
+        """One of the connections for calls; waits for it in the order of arrival. (asyncio's Semaphore costs ten times this.)"""
+        if self._room > 0:
+            self._room -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave_room()  # the room came in the moment in which the wait was given up
+            raise
+
+    def _leave_room(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)  # handed on: the count stays
+                return
+        self._room += 1
 
     async def connect(self) -> Connection:
         """A new connection. Raises ConnectionFailed."""
@@ -165,7 +189,7 @@ class Client:
 
     def give_back(self, connection: Connection, *, takes_room: bool) -> None:
         if takes_room:
-            self._room.release()
+            self._leave_room()
         if connection.is_reusable and not self._closed:
             self._idle.append(connection)
         else:
@@ -182,7 +206,7 @@ class Client:
             self._idle.remove(connection)
 
     def _encode(self, method: str, path: str, body: bytes | None) -> bytes:
-        head = f"{method} {self._prefix}{path} HTTP/1.1\r\nhost: {self._authority}\r\n"
+        head = f"{method} {self._prefix}{path} HTTP/1.1\r\nhost: {self._authority}\r\n".encode()
         if body is None:
-            return f"{head}\r\n".encode()
-        return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+            return head + b"\r\n"
+        return b"%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)

@@ -46,6 +46,8 @@ class Connection(asyncio.Protocol):
         "_idle",
         "_idle_s",
         "_keeps_alive",
+        "_look_by",
+        "_loop",
         "_on_lost",
         "_parser",
         "_paused",
@@ -60,16 +62,20 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, on_lost: Callable[[Connection], None]) -> None:
         self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(
+            self
+        )  # for all exchanges: each kept-alive answer ends where it says
         self._failure: ConnectionFailed | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._idle_s = 0.0
+        self._look_by = 0.0
         self._first_byte_by = 0.0
         self.exchanges = 0
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._queue: deque[bytes] = deque()
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -93,8 +99,9 @@ class Connection(asyncio.Protocol):
             self._reset()
         self.exchanges += 1
         self._idle_s = idle_s
-        self._first_byte_by = time.monotonic() + first_byte_s
-        self._watch(min(first_byte_s, idle_s))
+        now = time.monotonic()
+        self._first_byte_by = now + first_byte_s
+        self._watch(now, min(first_byte_s, idle_s))
         self._transport.write(request)
 
     async def head(self) -> int:
@@ -122,7 +129,7 @@ class Connection(asyncio.Protocol):
         """Done when anything has happened. Not a coroutine: one level less to wake through for every chunk."""
         if self._failure is not None:
             raise self._failure
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = self._loop.create_future()
         return waiter
 
     @property
@@ -181,7 +188,6 @@ class Connection(asyncio.Protocol):
         if self._headers_done:  # not for an interim 1xx answer
             self.done = True
             self._keeps_alive = self._has_framing and self._parser.should_keep_alive()  # the parser forgets it later
-            self._stop_watching()
             self._wake()
 
     # ------------------------------------------------------------------ inside
@@ -197,8 +203,15 @@ class Connection(asyncio.Protocol):
             self._failure = failure
         self._wake()
 
-    def _watch(self, seconds: float) -> None:
-        self._idle = asyncio.get_running_loop().call_later(seconds, self._look)
+    def _watch(self, now: float, seconds: float) -> None:
+        """Look in `seconds` at the latest. A timer that still runs from an earlier exchange, and rings in time, is enough:
+        one for each exchange would cost as much as writing its request."""
+        if self._idle is not None:
+            if self._look_by <= now + seconds:
+                return
+            self._idle.cancel()
+        self._look_by = now + seconds
+        self._idle = self._loop.call_later(seconds, self._look)
 
     def _stop_watching(self) -> None:
         if self._idle is not None:
@@ -208,11 +221,14 @@ class Connection(asyncio.Protocol):
     def _look(self) -> None:
         """Was anything received since the last look? A flag per read is cheaper than a timer per read."""
         self._idle = None
-        left = self._first_byte_by - time.monotonic()
+        if self.done:
+            return
+        now = time.monotonic()
+        left = self._first_byte_by - now
         if self._flows and (self._fresh or self._paused):
             self._fresh = False
-            self._watch(self._idle_s)
+            self._watch(now, self._idle_s)
         elif not self._flows and left > 0:
-            self._watch(min(left, self._idle_s))
+            self._watch(now, min(left, self._idle_s))
         else:
             self.abort("no byte in time", timeout=True)

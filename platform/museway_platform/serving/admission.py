@@ -118,7 +118,7 @@ class RequestAllowance:
             return True
         tariff = self.tariff
         worst = sum(cover.prompt_cost(tariff, s) + cover.tokens_cost(tariff, s, s.max_tokens) for s in specs)
-        return self._spent() + sum(self._reserved.values()) + worst <= self._budget.max_cost
+        return self._taken() + worst <= self._budget.max_cost
 
     async def _reserve(self, spec: CallSpec, prompt: int, tokens: int) -> int:
         """Take what `spec` needs out of the hold, extending it where it is short. The number of tokens covered."""
@@ -160,16 +160,17 @@ class RequestAllowance:
         return None
 
     def _free(self) -> int:
-        return self._held - self._spent() - sum(self._reserved.values())
+        return self._held - self._taken()
 
-    def _spent(self) -> int:
-        return sum(record.amount_nano_usd for record in self.records)
+    def _taken(self) -> int:
+        """What ended calls came to, and what running ones have reserved."""
+        return sum([record.amount_nano_usd for record in self.records]) + sum(self._reserved.values())
 
     def _room(self) -> int | None:
         """What `max_cost` leaves, None where the caller set none."""
         if self._budget.max_cost is None:
             return None
-        return self._budget.max_cost - self._spent() - sum(self._reserved.values())
+        return self._budget.max_cost - self._taken()
 
     def _most(self, spec: CallSpec, covered: int) -> int:
         """What to dispatch with: the caller's maximum, or less where `max_cost` could never cover it, or nothing could be

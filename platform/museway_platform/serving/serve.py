@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -47,6 +48,9 @@ class Serving:
         self.draining = False
         self._secret = secret
         self._salts: dict[str, str] = {}
+        self._tariffs: dict[tuple[str, str, str], Tariff] = {}
+        self._tariffs_of: PriceBook | None = None
+        self._tariffs_until = 0.0
         self.running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -73,8 +77,20 @@ class Serving:
 
     def tariff(self, organization: str, prepared: Prepared) -> Tariff:
         """The prices in force now for the mode that will run. Raises UnknownPrice."""
-        now = datetime.now(UTC)
-        return self.book.tariff(organization, prepared.completion.model, prepared.resolved.value, now)
+        if time.time() >= self._tariffs_until or self._tariffs_of is not self.book:
+            self._forget_tariffs()
+        key = (organization, prepared.completion.model, prepared.resolved.value)
+        tariff = self._tariffs.get(key)
+        if tariff is None:
+            tariff = self._tariffs[key] = self.book.tariff(*key, datetime.now(UTC))
+        return tariff
+
+    def _forget_tariffs(self) -> None:
+        """What was looked up holds for this book, until its next version takes effect."""
+        change = self.book.next_change(datetime.now(UTC))
+        self._tariffs_until = float("inf") if change is None else change.timestamp()
+        self._tariffs_of = self.book
+        self._tariffs.clear()
 
     def salt(self, organization: str) -> str:
         """The cache salt of an organization: its prompts share no prefix cache with another's (I6)."""

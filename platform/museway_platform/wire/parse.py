@@ -79,7 +79,7 @@ class Parser(Generic[Shape]):
     def parse(self, body: bytes) -> Shape:
         try:
             shape = self._decoder.decode(body)
-            _duplicates.decode(body.decode())
+            _duplicates.raw_decode(body.decode().lstrip())  # what follows the value was decoded above
         except msgspec.ValidationError as error:
             raise self._refuse(str(error)) from None
         except _DuplicateKey as error:

@@ -62,6 +62,8 @@ def to_tool_choice(request: ChatRequest) -> ToolChoice:
 def to_response_format(request: ChatRequest) -> ResponseFormat:
     """Raises BadRequest where a schema is no object, or a second grammar is given beside it."""
     form = request.response_format
+    if form is None and request.regex is None and request.ebnf is None:
+        return _TEXT
     grammars = [name for name in ("regex", "ebnf") if getattr(request, name) is not None]
     structured = isinstance(form, JsonObjectFormat | JsonSchemaFormat)
     if len(grammars) + structured > 1:
