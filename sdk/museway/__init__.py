@@ -29,6 +29,7 @@ from museway.errors import (
     ServerError,
     StatusError,
     StreamInterruptedError,
+    StreamRestartedError,
     TimeoutError,  # noqa: A004 (meant: it is also the built-in one)
 )
 from museway.events import (
@@ -85,6 +86,7 @@ __all__ = [
     "StatusError",
     "Stream",
     "StreamInterruptedError",
+    "StreamRestartedError",
     "TimeoutError",
     "ToolCall",
     "ToolCallDelta",

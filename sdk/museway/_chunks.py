@@ -118,10 +118,24 @@ class ChunkReader:
         self._usage: types.Usage | None = None
         self._museway: types.Museway | None = None
         self.done = False
+        self.has_begun = False
+        """A whole event has come."""
+
+    @property
+    def last_event_id(self) -> str | None:
+        """Where to go on after a cut; None where the server can't."""
+        return self._events.last_id
+
+    def reconnected(self) -> None:
+        """What is fed from here on goes on after the last whole event; half of one that was cut is forgotten."""
+        last = self._events.last_id
+        self._events = EventReader()
+        self._events.last_id = last
 
     def feed(self, piece: bytes) -> Iterator[Event]:
         """Raises StatusError where the stream says an error, InvalidAnswerError where a chunk can't be read."""
         for data in self._events.feed(piece):
+            self.has_begun = True
             if data == _DONE:
                 self.done = True
                 yield Finished(self.reply())

@@ -72,16 +72,23 @@ class Attempt(Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     idempotency_key: str | None = None
     stream: bool = False
+    last_event_id: str | None = None
 
 
 RETRY_COUNT: Final = "x-museway-retry-count"
+
+
+def new_key() -> str:
+    return f"museway-{uuid.uuid4()}"
 
 
 def exchange(call: Call[Any], attempt: Attempt) -> Flow[Answered]:
     """Raises MusewayError: StatusError for a refusal, ConnectionError, TimeoutError."""
     headers = dict(attempt.headers)
     if call.method == "POST":
-        headers["idempotency-key"] = attempt.idempotency_key or f"museway-{uuid.uuid4()}"
+        headers["idempotency-key"] = attempt.idempotency_key or new_key()
+    if attempt.last_event_id is not None:
+        headers["last-event-id"] = attempt.last_event_id
     content = call.content()
     if content is not None:
         headers["content-type"] = "application/json"

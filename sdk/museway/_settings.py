@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from museway._exchange import Attempt
+from museway._exchange import Attempt, new_key
 from museway._version import __version__
 from museway.errors import ConfigurationError
 from museway.options import CallOptions
@@ -77,6 +77,6 @@ def make_attempt(settings: Settings, options: CallOptions, *, stream: bool) -> A
         policy=settings.retry,
         headers=settings.headers(),
         timeout_s=options.get("timeout_s"),
-        idempotency_key=options.get("idempotency_key"),
+        idempotency_key=options.get("idempotency_key") or new_key(),
         stream=stream,
     )

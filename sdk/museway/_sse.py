@@ -9,9 +9,14 @@ MAX_EVENT_BYTES = 16 << 20
 
 
 class EventReader:
-    """Reads the `data` of events (WHATWG: lines end in LF, CR or CRLF; comments and other fields are skipped)."""
+    """Reads the `data` of events (WHATWG: lines end in LF, CR or CRLF; comments and other fields are skipped).
+
+    `last_id` is the `id` of the last whole event that had one.
+    """
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.last_id: str | None = None
+        self._id: str | None = None
         self._max_event_bytes = max_event_bytes
         self._line = bytearray()
         self._data: list[bytes] = []
@@ -40,13 +45,16 @@ class EventReader:
             elif self._data:
                 events.append(b"\n".join(self._data))
                 self._data, self._size = [], 0
+                self.last_id = self._id
         self._check(len(self._line))
         return events
 
     def _field(self, line: bytes) -> None:
-        if not line.startswith(b"data"):
+        if not line.startswith((b"data", b"id")):
             return
         name, _, value = line.partition(b":")
+        if name == b"id" and b"\0" not in value:
+            self._id = value.removeprefix(b" ").decode(errors="replace")
         if name == b"data":
             value = value.removeprefix(b" ")
             self._data.append(value)

@@ -80,7 +80,7 @@ class AsyncMuseway:
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncStream:
         """The answer as it is made: enter it with `async with` and iterate its events."""
         call = _operations.create_chat_completion(chat_request(prompt, options, model=self._model, stream=True))
-        return AsyncStream(self._transport, exchange(call, self._attempt(options, stream=True)))
+        return AsyncStream(self._transport, call, self._attempt(options, stream=True))
 
     async def quote(self, prompt: Prompt, **options: Unpack[Options]) -> dict[str, types.CostRange]:
         """What it would cost, by mode: least, likely, worst, in nano-USD. Nothing is run."""

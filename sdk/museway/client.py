@@ -78,7 +78,7 @@ class Museway:
     def stream(self, prompt: Prompt, **options: Unpack[Options]) -> Stream:
         """The answer as it is made: enter it with `with` and iterate its events."""
         call = _operations.create_chat_completion(chat_request(prompt, options, model=self._model, stream=True))
-        return Stream(self._transport, exchange(call, self._attempt(options, stream=True)))
+        return Stream(self._transport, call, self._attempt(options, stream=True))
 
     def quote(self, prompt: Prompt, **options: Unpack[Options]) -> dict[str, types.CostRange]:
         """What it would cost, by mode: least, likely, worst, in nano-USD. Nothing is run."""

@@ -113,6 +113,12 @@ class ConflictError(StatusError):
     """409: the same Idempotency-Key is in use."""
 
 
+class StreamRestartedError(ConflictError):
+    """409 `stream_restarted`: a stream broke off and can't be resumed. What came of it is in the stream's `partial`, and
+    must not be joined to another answer. Ask again, with a new Idempotency-Key or the same: it will be a new answer.
+    """
+
+
 class RateLimitError(StatusError):
     """429: `retry_after` says when there is room; None where the request is larger than the limit."""
 
@@ -156,6 +162,7 @@ _BY_STATUS: Mapping[int, type[StatusError]] = {
 _BY_CODE: Mapping[str, type[StatusError]] = {
     "insufficient_credit": InsufficientCreditError,
     "cap_reached": CapReachedError,
+    "stream_restarted": StreamRestartedError,
     "rate_limit_exceeded": RateLimitError,
     "invalid_api_key": AuthenticationError,
     "permission_denied": PermissionDeniedError,

@@ -20,8 +20,10 @@ KINDS = {
     404: museway.NotFoundError,
     405: museway.InvalidRequestError,
     408: museway.InvalidRequestError,
+    409: museway.ConflictError,
     413: museway.InvalidRequestError,
     415: museway.InvalidRequestError,
+    422: museway.InvalidRequestError,
     429: museway.RateLimitError,
 }
 
@@ -30,7 +32,11 @@ KINDS = {
 def test_every_code_of_the_server_has_a_type(code: str) -> None:
     error = ApiError(code, "What happened.", param="n", headers={"retry-after": "7"})
     caught = status_error(error.status, error.headers, encode_error(error, "req_1"))
-    special = {"insufficient_credit": museway.InsufficientCreditError, "cap_reached": museway.CapReachedError}
+    special = {
+        "insufficient_credit": museway.InsufficientCreditError,
+        "cap_reached": museway.CapReachedError,
+        "stream_restarted": museway.StreamRestartedError,
+    }
     assert type(caught) is (special.get(code) or KINDS.get(error.status) or museway.ServerError)
     assert (caught.status, caught.code, caught.param, caught.request_id) == (error.status, code, "n", "req_1")
     assert str(caught) == caught.message == "What happened."
@@ -74,7 +80,7 @@ def test_also_the_built_in_ones() -> None:
 
 def test_one_root() -> None:
     kinds = [kind for kind in vars(museway).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert len(kinds) == 19
+    assert len(kinds) == 20
     assert all(issubclass(kind, museway.MusewayError) for kind in kinds)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from doubles.scripted_server import PATIENCE_S, ScriptedServer, answer, refusal, stream
+from doubles.scripted_server import PATIENCE_S, Scripted, ScriptedServer, answer, refusal, stream
 from museway import (
     AgentProgress,
     AsyncMuseway,
@@ -24,6 +24,7 @@ from museway import (
     ReasoningDelta,
     ServerError,
     StreamInterruptedError,
+    StreamRestartedError,
     ToolCallDelta,
     UsageReport,
 )
@@ -134,6 +135,74 @@ def test_a_stream_that_breaks_off_says_what_had_come(server: ScriptedServer, cli
         with pytest.raises(MusewayError):
             _ = events.reply
     assert len(server.heard) == 2, "a stream that began is never sent again"
+
+
+def event(number: int, text: str) -> bytes:
+    return b"id: req_9:%d\n" % number + delta(content=text)
+
+
+class TestResuming:
+    """Where events have ids, a stream that is cut goes on."""
+
+    def test_after_the_last_whole_event(self, server: ScriptedServer, client: Museway) -> None:
+        half = event(3, "c")[:-9]
+        server.script(
+            stream(event(1, "a"), event(2, "b"), half, cut=True),
+            Scripted(refuse=True),
+            refusal(503, "engine_overloaded", retry_after="0"),
+            stream(event(3, "c"), cut=True),
+            stream(event(4, "d"), b"id: req_9:5\n" + END),
+        )
+        with client.stream("x") as events:
+            assert "".join(events.text()) == "abcd"
+        assert events.reply.text == "abcd"
+        said = [heard.headers.get("last-event-id") for heard in server.heard]
+        assert said == [None, "req_9:2", "req_9:2", "req_9:2", "req_9:3"]
+        assert len({heard.headers["idempotency-key"] for heard in server.heard}) == 1
+        assert len({heard.body for heard in server.heard}) == 1
+
+    def test_before_the_first_event(self, server: ScriptedServer, client: Museway) -> None:
+        server.script(stream(event(1, "a")[:5], cut=True), stream(event(1, "a"), b"id: req_9:2\n" + END))
+        with client.stream("x") as events:
+            assert "".join(events.text()) == "a"
+        assert "last-event-id" not in server.heard[1].headers
+
+    def test_tries_without_a_new_event_end(self, server: ScriptedServer, client: Museway) -> None:
+        server.script(stream(event(1, "a"), cut=True), *[stream(cut=True)] * 2, answer({"request_id": "req_9"}))
+        with pytest.raises(StreamInterruptedError) as caught, client.stream("x") as events:
+            list(events)
+        assert caught.value.partial.text == "a"
+
+    def test_nothing_is_spliced(self, server: ScriptedServer, client: Museway) -> None:
+        server.script(stream(event(1, "a"), cut=True), refusal(409, "stream_restarted", "invalid_request_error"))
+        with client.stream("x") as events, pytest.raises(StreamRestartedError):
+            list(events)
+        assert events.partial.text == "a"
+        assert len(server.heard) == 2
+
+    def test_leaving_early_cancels(self, server: ScriptedServer, client: Museway) -> None:
+        server.script(stream(event(1, "a"), hang=True), refusal(404, "not_found"))
+        with client.stream("x") as events:
+            for _ in events:
+                break
+        events.close()
+        assert [heard.path for heard in server.heard[1:]] == ["/v1/requests/req_9/cancel"]
+
+    @pytest.mark.anyio
+    async def test_on_an_event_loop(self, server: ScriptedServer, async_client: AsyncMuseway) -> None:
+        server.script(
+            stream(event(1, "a"), cut=True),
+            stream(event(2, "b"), hang=True),
+            answer({"request_id": "req_9", "status": "cancelled"}),
+        )
+        async with async_client.stream("x") as events:
+            text = ""
+            async for piece in events.text():
+                text += piece
+                if text == "ab":
+                    break
+        assert server.heard[1].headers["last-event-id"] == "req_9:1"
+        assert server.heard[2].path == "/v1/requests/req_9/cancel"
 
 
 def error_event(code: str, kind: str) -> bytes:
