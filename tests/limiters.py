@@ -84,17 +84,40 @@ async def memory_world() -> World:
 
 async def shared_world(stack: AsyncExitStack, url: str) -> World:
     """Over Redis, in a generation of its own: what another world left there gives way. Closed with `stack`."""
-    limiter = SharedLimiter("journal_1", now_us=lambda: (world.noon + world.ns) // 1000)
-    world = World(limiter, tick=1000)
+    (world,) = await shared_worlds(stack, url, 1)
+    return world
+
+
+async def shared_worlds(stack: AsyncExitStack, url: str, processes: int) -> list[World]:
+    """As many processes that share one account; the first one's time is everybody's."""
+    generation = new_generation()
+    worlds: list[World] = []
+    for number in range(1, processes + 1):
+        limiter = SharedLimiter(f"journal_{number}", now_us=lambda: (worlds[0].noon + worlds[0].ns) // 1000)
+        worlds.append(World(limiter, tick=1000, made=number * 1_000_000))
+        # tidy: allow task: cancelled by the stack, in the next line
+        running = asyncio.get_running_loop().create_task(limiter.run())
+        stack.callback(running.cancel)
+        await connect(stack, url, limiter, generation)
+        opened(limiter)
+        await limiter.open_account("org_1", posted=1000, sequence=0)
+    return worlds
+
+
+def new_generation() -> int:
+    return next(_generations)
+
+
+async def connect(stack: AsyncExitStack, url: str, limiter: SharedLimiter, generation: int) -> None:
+    """As `Membership` does it."""
     server = await stack.enter_async_context(open_redis(url))
-    # tidy: allow task: cancelled by the stack, two lines below
-    running = asyncio.get_running_loop().create_task(limiter.run())
-    stack.callback(running.cancel)
-    await limiter.use(server, next(_generations), anew=True)
+    await limiter.use(server, generation, anew=generation != limiter.generation)
+
+
+def opened(limiter: SharedLimiter) -> None:
+    """As `Membership` and the feed do it, once all that was known is told."""
     limiter.open()
     limiter.told()
-    await limiter.open_account("org_1", posted=1000, sequence=0)
-    return world
 
 
 @pytest.fixture(params=["memory", "shared"])

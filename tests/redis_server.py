@@ -62,6 +62,13 @@ class ValkeyServer:
         except OSError:
             return ""
 
+    def ask_all(self, command: str) -> str:
+        """The whole answer to a command that gives one text."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
+            link.sendall(command.encode() + b"\r\n")
+            stream = link.makefile("rb")
+            return stream.read(int(stream.readline()[1:])).decode()
+
     def save(self) -> None:
         assert self.ask("SAVE") == "+OK"
 

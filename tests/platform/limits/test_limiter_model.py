@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from fractions import Fraction
 from typing import Any, ClassVar, TypeVar
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from limiters import shared_world
+from limiters import shared_worlds
 from museway_platform.limits.limiter import Admitted, Ask, Refused, Subject, Used
 from museway_platform.limits.memory import MemoryLimiter
 from museway_platform.limits.policy import Cap, Policy, RateLimit
@@ -61,17 +61,20 @@ class Level:
 
 
 class Limits(RuleBasedStateMachine):
-    """Of a limiter of either kind: `begin` makes it, with an account of `CREDIT`; `now` gives a coroutine's value."""
+    """Of a limiter of either kind: `begin` makes it, with an account of `CREDIT`, or one for each of several processes;
+    `now` gives a coroutine's value."""
 
-    limiter: MemoryLimiter | SharedLimiter
+    limiters: Sequence[MemoryLimiter | SharedLimiter]
+    turn = 0
 
     def __init__(self) -> None:
         super().__init__()
         self.ns = 0
         self.begin()
-        self.limiter.set_allowance(ORGANIZATION, ALLOWANCE)
-        for policy in POLICIES:
-            self.now(self.limiter.configure(policy, organization=ORGANIZATION))
+        for limiter in self.limiters:
+            limiter.set_allowance(ORGANIZATION, ALLOWANCE)
+            for policy in POLICIES:
+                self.now(limiter.configure(policy, organization=ORGANIZATION))
         self.levels = {(p.scope_id, r): Level(r) for p in POLICIES for r in p.rates if r != GATE}
         self.posted, self.undrained, self.sequence = CREDIT, 0, 0
         self.day_used: dict[int, int] = defaultdict(int)
@@ -82,6 +85,16 @@ class Limits(RuleBasedStateMachine):
 
     @abstractmethod
     def begin(self) -> None: ...
+
+    @property
+    def limiter(self) -> MemoryLimiter | SharedLimiter:
+        """Of another process each time."""
+        self.turn += 1
+        return self.limiters[self.turn % len(self.limiters)]
+
+    def of(self, subject: Subject) -> MemoryLimiter | SharedLimiter:
+        """A key's requests come through one process: it knows their holds."""
+        return self.limiters[int(subject.key[-1]) % len(self.limiters)]
 
     @abstractmethod
     def now(self, work: Coroutine[Any, Any, T]) -> T: ...
@@ -124,7 +137,7 @@ class Limits(RuleBasedStateMachine):
         self.made += 1
         subject = Subject(ORGANIZATION, PROJECTS[key], key, mode)
         ask = Ask(hold_id=f"hold_{self.made}", subject=subject, input_tokens=n, output_tokens=out, amount=amount)
-        answer = self.now(self.limiter.admit(ask))
+        answer = self.now(self.of(subject).admit(ask))
         broke = [metric for metric, fits in self.money(ask, self.today()) if not fits]
         rates = [(level, want) for level, want in self.buckets(ask) if level.refilled(self.ns) < want]
         under_way = sum(1 for other, _ in self.open.values() if other.subject.project == "prj_1")
@@ -157,7 +170,7 @@ class Limits(RuleBasedStateMachine):
         hold_id = data.draw(st.sampled_from(sorted(self.open)))
         ask, day = self.open[hold_id]
         more = Ask(hold_id=hold_id, subject=ask.subject, input_tokens=0, output_tokens=out, amount=amount)
-        answer = self.now(self.limiter.extend(hold_id, amount=amount, output_tokens=out))
+        answer = self.now(self.of(ask.subject).extend(hold_id, amount=amount, output_tokens=out))
         outputs = [level for level, _ in self.buckets(ask) if level.limit.metric == "output_tokens"]
         fits = all(ok for _, ok in self.money(more, day)) and all(o.refilled(self.ns) >= out for o in outputs)
         assert isinstance(answer, Admitted if fits else Refused)
@@ -184,7 +197,7 @@ class Limits(RuleBasedStateMachine):
             output_tokens=int(ask.output_tokens * part),
             amount=int(ask.amount * part),
         )
-        assert self.now(self.limiter.settle(hold_id, used))
+        assert self.now(self.of(ask.subject).settle(hold_id, used))
         self.undrained += used.amount
         self.day_used[day] += used.amount
         self.total_used += used.amount if ask.subject.project == "prj_1" else 0
@@ -196,7 +209,7 @@ class Limits(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         hold_id = data.draw(st.sampled_from(sorted(self.open)))
         ask, _ = self.open.pop(hold_id)
-        assert self.now(self.limiter.release(hold_id))
+        assert self.now(self.of(ask.subject).release(hold_id))
         self.give_back(ask, ask.input_tokens, ask.output_tokens)
         self.ended.append(hold_id)
 
@@ -218,7 +231,9 @@ class Limits(RuleBasedStateMachine):
     @rule(data=st.data())
     def drain(self, data: st.DataObject) -> None:
         amount = data.draw(st.integers(1, self.undrained))
-        self.now(self.limiter.drained(ORGANIZATION, amount))
+        limiter = self.limiter
+        self.now(limiter.drained(ORGANIZATION, amount))
+        self.now(limiter.flow(ORGANIZATION))  # it answers in order: all know it then
         self.undrained -= amount
         self.posted -= amount
 
@@ -243,7 +258,7 @@ class Limits(RuleBasedStateMachine):
         balance = self.now(self.limiter.balance(ORGANIZATION))
         assert (balance.posted, balance.undrained, balance.held) == (self.posted, self.undrained, self.held())
         assert balance.available == self.posted - self.undrained - self.held()
-        assert self.limiter.holds_open == len(self.open)
+        assert sum(limiter.holds_open for limiter in self.limiters) == len(self.open)
 
     @invariant()
     def states_are_the_models(self) -> None:
@@ -262,8 +277,9 @@ class Limits(RuleBasedStateMachine):
 
 class InProcess(Limits):
     def begin(self) -> None:
-        self.limiter = MemoryLimiter(lambda: self.ns, lambda: START + self.ns)
-        self.now(self.limiter.open_account(ORGANIZATION, posted=CREDIT, sequence=0))
+        limiter = MemoryLimiter(lambda: self.ns, lambda: START + self.ns)
+        self.limiters = [limiter]
+        self.now(limiter.open_account(ORGANIZATION, posted=CREDIT, sequence=0))
 
     def now(self, work: Coroutine[Any, Any, T]) -> T:
         """Of one that must not suspend."""
@@ -275,17 +291,17 @@ class InProcess(Limits):
 
 
 class Shared(Limits):
-    """Its time is in microseconds, the script's own."""
+    """Two processes. Their time is in microseconds, the script's own."""
 
     url: ClassVar[str]
 
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.stack = AsyncExitStack()
-        world = self.now(shared_world(self.stack, self.url))
-        self.limiter = world.limiter
-        world.noon = START
-        self.world = world
+        worlds = self.now(shared_worlds(self.stack, self.url, 2))
+        self.limiters = [world.limiter for world in worlds]
+        self.world = worlds[0]
+        self.world.noon = START
 
     def now(self, work: Coroutine[Any, Any, T]) -> T:
         if hasattr(self, "world"):

@@ -52,6 +52,7 @@ class SharedLimiter:
         self.is_open = False
         self.is_told = False
         """Every organization's account was opened here: who is unknown has no credit."""
+        self.generation = 0
         self._trips = RoundTrips(journal, lost=self._noticed, now_us=now_us)
         self._accounts: dict[str, Account] = {}
         self._rules: dict[str, Rules] = {}
@@ -72,6 +73,7 @@ class SharedLimiter:
         account has to be opened again. Raises RedisUnavailable."""
         self.shut()
         self.lost = None
+        self.generation = generation
         if anew:
             self._accounts = {}
             self.is_told = False

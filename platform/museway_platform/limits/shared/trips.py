@@ -60,7 +60,8 @@ class RoundTrips:
         """Of the money that came in, by organization: all up to this one is applied."""
 
     async def use(self, server: RedisServer, generation: int) -> None:
-        """From now on ask `server`, in this generation. Raises RedisUnavailable."""
+        """From now on ask `server`, in this generation; what waits is not asked any more. Raises RedisUnavailable."""
+        self.stop()
         self._script = await server.load(SCRIPT)
         self._server = server
         if generation != self._generation:
