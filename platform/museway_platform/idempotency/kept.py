@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from museway_platform.idempotency.frame import Header, Kind, mark, seal, unseal
 from museway_platform.idempotency.names import Name
-from museway_platform.idempotency.segments import NoRoom, Place, Segments
+from museway_platform.idempotency.segments import SEGMENT_BYTES, NoRoom, Place, Segments
 
 log = logging.getLogger("museway.idempotency")
 
@@ -77,10 +77,11 @@ class Kept:
         ttl_s: float = TTL_S,
         disk_bytes_max: int = DISK_BYTES_MAX,
         entries_max: int = ENTRIES_MAX,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> Self:
         """What is in `folder`, read in full. The requests `interrupted` were given back by the recovery of the journal:
         their keys are free, even where the answer had become durable before the process died."""
-        segments = await asyncio.to_thread(Segments, folder)
+        segments = await asyncio.to_thread(Segments, folder, segment_bytes=segment_bytes)
         kept = cls(segments, ttl_s=ttl_s, disk_bytes_max=disk_bytes_max, entries_max=entries_max)
         await asyncio.to_thread(kept._load, frozenset(interrupted))
         return kept
@@ -216,5 +217,7 @@ class Kept:
                     mark(Kind.FREE, header.hash, header.fingerprint, header.request_id, int(time.time())), is_mark=True
                 )
             self._segments.sync()
+            for hash_, place in list(self._prune()):
+                self._point(hash_, place)
         except (NoRoom, OSError) as error:
             log.warning("no room to keep answers for retries: %s", error)

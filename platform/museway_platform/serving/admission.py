@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from museway_billing.journal import Journal, Slot
 from museway_billing.money import MTOK
@@ -18,11 +18,12 @@ from museway_engine.events import UNKNOWN, AnyEvent, Output, Reasoning, ToolCall
 from museway_engine.run import Prepared
 from museway_platform.identity.ids import new_id
 from museway_platform.identity.principal import Principal
-from museway_platform.limits.limiter import Admitted, Ask, Limiter, Refused, Subject, Used
+from museway_platform.limits.limiter import Admitted, Ask, Limiter, Refused, Subject
 from museway_platform.serving import cover
 from museway_platform.serving.lifetimes import uninterrupted
-from museway_platform.serving.metering import CallMeter
+from museway_platform.serving.metering import CallMeter, text_size
 from museway_platform.serving.refusals import Denied
+from museway_platform.serving.settlement import given_back, used_of
 
 log = logging.getLogger("museway.admission")
 
@@ -39,11 +40,12 @@ STEP_TOKENS = 256
 
 
 class Budget(Struct, frozen=True, kw_only=True):
-    """What bounds one request besides the limiter. Amounts in nano-USD."""
+    """What bounds one request besides the limiter. Amounts in nano-USD. `idempotency_hash`: b"" where it can't be repeated."""
 
     principal: Principal
     tariff: Tariff
     max_cost: int | None
+    idempotency_hash: bytes = b""
 
 
 def now_us() -> int:
@@ -73,6 +75,7 @@ class RequestAllowance:
         self._held = ask.amount
         self._held_tokens = ask.output_tokens
         self._meters: dict[str, CallMeter] = {}
+        self._closed_meters: dict[str, CallMeter] = {}
         self._reserved: dict[str, int] = {}
         self._slots: list[Slot] = []
         self._share = share
@@ -84,6 +87,8 @@ class RequestAllowance:
         """A call was dispatched with less than was asked for, since no more was covered."""
         self.failed = False
         """The request ends by a failure that is not the client's: all of it is given back."""
+        self.abandoned = False
+        """It ends before all that was made had been given out, and calls may be complete that nobody was given."""
 
     # -- the engine's side ------------------------------------------------------------------------------------------
 
@@ -201,6 +206,7 @@ class RequestAllowance:
             priced_prompt=spec.priced_prompt,
             policy_cached=spec.policy_cached,
             internal=spec.internal,
+            idempotency_hash=self._budget.idempotency_hash,
             prompt_bound=spec.prompt_bound,
         )
 
@@ -211,6 +217,7 @@ class RequestAllowance:
         self._meters.pop(meter.spec.rid, None)
         if record is not None:
             self.records.append(record)
+            self._closed_meters[meter.spec.rid] = meter
 
     # -- the client's side ------------------------------------------------------------------------------------------
 
@@ -222,12 +229,13 @@ class RequestAllowance:
                 continue
             meter = self._meters.get(event.rid)
             if meter is None:
+                self._count_late(event)
                 continue
             if touched is not None and touched is not meter:
                 touched.flush()
             touched = meter
             n = event.n
-            at_most = n if n != UNKNOWN else meter.unknown(_size(event))
+            at_most = n if n != UNKNOWN else meter.unknown(text_size(event))
             if at_most >= meter.extend_at and not await self._extend(meter, at_most):
                 touched.flush()
                 self.exhausted = True
@@ -241,6 +249,11 @@ class RequestAllowance:
         if touched is not None:
             touched.flush()
         return batch
+
+    def _count_late(self, event: Output | Reasoning | ToolCall) -> None:
+        """Text that waited in the engine while its call was closed: only a request that is abandoned has to know of it."""
+        if (meter := self._closed_meters.get(event.rid)) is not None and event.n != UNKNOWN:
+            meter.deliver_late(event.n, is_reasoning=isinstance(event, Reasoning))
 
     async def _extend(self, meter: CallMeter, n: int) -> bool:
         """Cover the next step of a call. False: `n` tokens are more than the hold covers."""
@@ -275,7 +288,12 @@ class RequestAllowance:
         """
         if self.ended:
             return
-        records = [_given_back(record) for record in self.records] if self.failed else self.records
+        records = self.records
+        if self.failed:
+            records = [given_back(record) for record in records]
+        elif self.abandoned:
+            whole = not self.prepared.completion.stream
+            records = [meter.abandoned(nothing_left=whole) for meter in self._closed_meters.values()]
         self.records = records
         try:
             if len(records) == 1:
@@ -284,39 +302,12 @@ class RequestAllowance:
                 await asyncio.gather(*(self._journal.append(record) for record in records))  # one sync for all
         finally:
             if records:
-                await self._limiter.settle(self._hold_id, _used(records, self._held))
+                await self._limiter.settle(self._hold_id, used_of(records, self._held))
             else:
                 await self._limiter.release(self._hold_id)
         for slot in self._slots:
             slot.free()
         self.ended = True
-
-
-def _given_back(record: UsageRecord) -> UsageRecord:
-    return structs.replace(record, credited_nano_usd=record.amount_nano_usd)
-
-
-def _size(event: AnyEvent) -> int:
-    """Bytes of text in an event, at most."""
-    match event:
-        case Output() | Reasoning():
-            return len(event.json)
-        case ToolCall():
-            return len(event.arguments) + len(event.name or "")
-        case _:
-            return 0
-
-
-def _used(records: Sequence[UsageRecord], held: int) -> Used:
-    input_ = cached = output = amount = 0
-    for record in records:
-        input_ += record.input or 0
-        cached += record.cached_input or 0
-        output += (record.reasoning or 0) + (record.output or 0)
-        amount += record.amount_nano_usd - record.credited_nano_usd
-    if amount > held:
-        log.critical("records of a request come to more than its hold", extra={"cost_nano_usd": amount})
-    return Used(input_tokens=input_, cached_tokens=cached, output_tokens=output, amount=min(amount, held))
 
 
 class Grant(Struct, frozen=True):

@@ -13,7 +13,7 @@ from museway_billing.journal import Slot
 from museway_billing.meter import Meter
 from museway_billing.usage import State, UsageRecord
 from museway_engine.allowance import Blame, CallSpec, Counts, Outcome
-from museway_engine.events import UNKNOWN
+from museway_engine.events import UNKNOWN, AnyEvent, Output, Reasoning, ToolCall
 
 log = logging.getLogger("museway.metering")
 
@@ -23,6 +23,17 @@ STATE: dict[Outcome, State] = {
     Outcome.UNKNOWN: State.UNKNOWN,
     Outcome.FAILED: State.FAILED,
 }
+
+
+def text_size(event: AnyEvent) -> int:
+    """Bytes of text in an event, at most."""
+    match event:
+        case Output() | Reasoning():
+            return len(event.json)
+        case ToolCall():
+            return len(event.arguments) + len(event.name or "")
+        case _:
+            return 0
 
 
 class CallMeter:
