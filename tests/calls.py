@@ -35,7 +35,7 @@ def identity(
     return CallIdentity(
         record_id=f"use_{call}",
         request_id=f"req_{asked}",
-        rid=f"req_{asked}.a00000000",
+        rid=f"req_{asked}.a{number:08}",
         hold_id=f"hold_{asked}",
         organization=organization,
         project=f"prj_{organization}",

@@ -87,7 +87,8 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
 
     `input` excludes `cached_input`, `measured_input` excludes `measured_cached`. The first pair is billed (policy), the
     second is what the worker said. reasoning + output + unbilled = what the worker reported (I1). `credited_nano_usd` is
-    given back at once by policy (worker lost); later corrections are ledger entries. Times: microseconds, UTC.
+    given back at once by policy (worker lost); later corrections are ledger entries. `reserve_nano_usd`: of an `unknown`
+    record, what stays reserved until its count is known or given up (I8). Times: microseconds, UTC.
     """
 
     id: str
@@ -114,5 +115,11 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
     lines: tuple[Line, ...]
     amount_nano_usd: NanoUsd
     credited_nano_usd: NanoUsd = NanoUsd(0)
+    reserve_nano_usd: NanoUsd = NanoUsd(0)
     created: int
     ended: int
+
+    @property
+    def taken_nano_usd(self) -> NanoUsd:
+        """What it takes of what its organization may spend: billed, less given back, and what is reserved."""
+        return NanoUsd(self.amount_nano_usd - self.credited_nano_usd + self.reserve_nano_usd)

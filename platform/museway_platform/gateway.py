@@ -23,6 +23,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from museway_billing.journal import Journal
 from museway_billing.journal.drain import Drain, OnDrained
 from museway_billing.journal.recovery import claim_dead
+from museway_billing.ledger import sweep
 from museway_billing.money import NanoUsd
 from museway_billing.prices import store as prices
 from museway_billing.receipts import Signer
@@ -165,6 +166,7 @@ class Process:
         background.start("refusals", refusals.run())
         background.start("watch", watch.run())
         background.start("drain", drain.run())
+        background.start("sweep", sweep.run(pool))
         background.start("recovery", _keep_recovering(drain, limiter, journals, settings.recovery_interval_s))
         await watch.caught_up()
         if isinstance(limiter, SharedLimiter) and redis_url is not None:

@@ -12,6 +12,8 @@ from msgspec import structs
 from calls import WORKER, finished, identity, record
 from museway_billing.journal import Journal
 from museway_billing.journal.drain import Drain
+from museway_billing.ledger.corrections import Adjustment
+from museway_billing.ledger.corrections.store import adjust, correct
 from museway_billing.ledger.store import Connection, grant, lapse_expired
 from museway_billing.money import NanoUsd
 from museway_billing.prices import PriceBook, default_versions
@@ -26,6 +28,22 @@ pytestmark = pytest.mark.anyio
 
 ONE = record(1).amount_nano_usd
 BOOK = PriceBook(default_versions())
+UNCOUNTED = structs.replace(
+    finished(identity(8, organization="org_b")),
+    reasoning=None,
+    output=None,
+    unbilled=None,
+    state=State.UNKNOWN,
+    lines=record(1).lines[:2],
+    amount_nano_usd=NanoUsd(sum(line.amount_nano_usd for line in record(1).lines[:2])),
+    reserve_nano_usd=NanoUsd(700),
+)
+"""Its prompt is known and charged, what it made is not."""
+PROMPT = UNCOUNTED.amount_nano_usd
+
+
+def adjustment(id_: str, amount: int) -> Adjustment:
+    return Adjustment(id=id_, organization="org_a", amount=NanoUsd(amount), subject=None, reason="goodwill")
 
 
 @pytest.fixture
@@ -45,8 +63,21 @@ async def books(pool: Pool, tmp_path: Path) -> AsyncIterator[Connection]:
         for number in range(1, 7):
             await journal.append(record(number, credit=number == 2))
         await journal.append(record(7, organization="org_b"))
+        await journal.append(UNCOUNTED)
         await Drain(pool, journal, host="h", on_drained=told).flush()
         await journal.close()
+        async with connection.transaction():
+            await adjust(connection, adjustment("txn_3", 11))
+            await adjust(connection, adjustment("txn_4", -4))
+            await correct(
+                connection,
+                "org_a",
+                record(5).id,
+                amount=NanoUsd(9),
+                id="txn_5",
+                reason="late",
+                now=soon - timedelta(hours=1),
+            )
         yield connection
 
 
@@ -63,11 +94,12 @@ async def damaged(connection: Connection, statement: str) -> Report:
 async def test_sound_books_reconcile(books: Connection) -> None:
     report = await reconcile(books)
     assert report.ok, report.differences
-    assert (report.records, report.more) == (7, 0)
+    assert (report.records, report.more, report.unknown, report.reserved) == (8, 0, 1, 700)
     a, b = report.sums
     assert (a.organization, a.records, a.usage, a.credited) == ("org_a", 6, 6 * ONE, ONE)
-    assert (a.credit_used, a.receivable, a.exported) == (3 * ONE + 7, 2 * ONE - 7, 2 * ONE - 7)
-    assert (b.organization, b.usage, b.credit_used, b.receivable) == ("org_b", ONE, 0, ONE)
+    assert (a.credit_used, a.receivable, a.exported) == (3 * ONE + 7, 2 * ONE - 7 - 9, 2 * ONE - 7 - 9)
+    assert (a.corrected, a.adjusted) == (9, 0)
+    assert (b.organization, b.usage, b.credit_used, b.receivable) == ("org_b", ONE + PROMPT, 0, ONE + PROMPT)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +138,22 @@ async def test_sound_books_reconcile(books: Connection) -> None:
             {Check.ROLLUP},
         ),
         ("update billing.usage_rollup set requests = requests + 1 where organization = 'org_b'", {Check.ROLLUP}),
+        (
+            "insert into billing.usage select"
+            " (jsonb_populate_record(u, jsonb_build_object('created', created + interval '1 s'))).*"
+            " from billing.usage u where id like '%03'",
+            {Check.ONCE, Check.PERIOD, Check.ROLLUP},
+        ),
+        ("update billing.usage set rid = 'twice' where organization = 'org_b'", {Check.ONCE}),
+        ("update billing.usage set reserve_nano_usd = 1 where id like '%08'", {Check.POSTED}),
+        ("update billing.usage set reserve_nano_usd = 1 where id like '%03'", {Check.POSTED, Check.TOKENS}),
+        ("delete from billing.transfer where kind = 'unknown'", {Check.POSTED}),
+        ("update billing.adjustment set amount = amount + 1 where id = 'txn_3'", {Check.ADJUSTED}),
+        ("delete from billing.adjustment where id = 'txn_5'", {Check.ADJUSTED}),
+        (
+            "update billing.transfer set amount = amount * 1000000 where kind = 'refund'",
+            {Check.ADJUSTED, Check.BALANCE, Check.DOOR, Check.EXPORTED},
+        ),
         ("delete from billing.usage_rollup where organization = 'org_b' and class = 'input'", {Check.ROLLUP}),
     ],
 )
@@ -119,7 +167,7 @@ async def test_a_difference_names_its_record(books: Connection) -> None:
     report = await damaged(books, "delete from billing.transfer where source like '%03'")
     (posted,) = [difference for difference in report.differences if difference.check is Check.POSTED]
     assert (posted.organization, posted.id) == ("org_a", record(3).id)
-    assert (posted.expected, posted.found) == (f"{ONE} less 0", "0 less 0")
+    assert (posted.expected, posted.found) == (f"{ONE} less 0, reserve 0", "0 less 0, reserve 0")
 
 
 async def test_what_a_dead_process_left_is_shown_and_is_no_difference(books: Connection, tmp_path: Path) -> None:

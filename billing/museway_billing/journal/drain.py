@@ -226,9 +226,8 @@ class Drain:
 
 
 def _net(records: Iterable[UsageRecord]) -> dict[str, NanoUsd]:
-    """Billed less given back, by organization."""
+    """What was taken of each organization's money."""
     amounts: dict[str, NanoUsd] = {}
     for record in records:
-        net = record.amount_nano_usd - record.credited_nano_usd
-        amounts[record.organization] = NanoUsd(amounts.get(record.organization, 0) + net)
+        amounts[record.organization] = NanoUsd(amounts.get(record.organization, 0) + record.taken_nano_usd)
     return amounts

@@ -161,7 +161,7 @@ def _holds(slots: Iterable[SlotImage], records: Mapping[str, UsageRecord]) -> di
         record = records.get(slot.identity.record_id)
         if record is not None:
             used = before.used if isinstance(before, Recover) else 0
-            before = Recover(NanoUsd(used + record.amount_nano_usd - record.credited_nano_usd))
+            before = Recover(NanoUsd(used + record.taken_nano_usd))
         holds[slot.identity.hold_id] = before
     return holds
 

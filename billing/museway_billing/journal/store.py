@@ -37,15 +37,16 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 _INSERT_USAGE = """
 insert into billing.usage (created, ended, id, request_id, rid, hold_id, organization, project, key, mode, phase, agent, model,
     worker, input, cached_input, measured_input, measured_cached, reasoning, output, unbilled, state, price_version, lines,
-    amount_nano_usd, credited_nano_usd)
+    amount_nano_usd, credited_nano_usd, reserve_nano_usd)
 select timestamptz 'epoch' + created * interval '1 microsecond', timestamptz 'epoch' + ended * interval '1 microsecond',
     id, request_id, rid, hold_id, organization, project, key, mode, phase, agent, model,
     worker, input, cached_input, measured_input, measured_cached, reasoning, output, unbilled, state, price_version, lines,
-    amount_nano_usd, credited_nano_usd
+    amount_nano_usd, credited_nano_usd, reserve_nano_usd
 from json_to_recordset($1::json) as record (created bigint, ended bigint, id text, request_id text, rid text, hold_id text,
     organization text, project text, key text, mode text, phase text, agent integer, model text, worker text, input bigint,
     cached_input bigint, measured_input bigint, measured_cached bigint, reasoning bigint, output bigint, unbilled bigint,
-    state text, price_version integer, lines jsonb, amount_nano_usd bigint, credited_nano_usd bigint)
+    state text, price_version integer, lines jsonb, amount_nano_usd bigint, credited_nano_usd bigint,
+    reserve_nano_usd bigint)
 on conflict (created, id) do nothing returning id
 """
 _KNOWN_REQUESTS = """

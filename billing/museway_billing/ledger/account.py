@@ -72,8 +72,9 @@ class Balance(Struct, frozen=True, kw_only=True):
     credit: NanoUsd
     receivable: NanoUsd
     sequence: int
+    reserved: NanoUsd = NanoUsd(0)
 
     @property
     def posted(self) -> NanoUsd:
-        """Credit less what is owed: where a limiter starts from."""
-        return NanoUsd(self.credit - self.receivable)
+        """Credit less what is owed and what is reserved for unknown counts: where a limiter starts from."""
+        return NanoUsd(self.credit - self.receivable - self.reserved)

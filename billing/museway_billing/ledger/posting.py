@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from museway_billing.ledger.account import AccountKind, Credit, account_id
-from museway_billing.ledger.transfer import Transfer, TransferKind
+from museway_billing.ledger.transfer import Transfer, TransferKind, TransferPhase
 from museway_billing.money import NanoUsd
 from museway_billing.usage import UsageRecord
 
@@ -40,21 +40,23 @@ def draw_order(credits: Iterable[Credit]) -> list[Credit]:  # noqa: A002
 
 def post_usage(records: Sequence[UsageRecord], credits: Iterable[Credit]) -> Posting:  # noqa: A002
     """The transfers of a batch of new records, in their order. `credits`: all that their organizations have left."""
-    purses: dict[str, _Purse] = {}
+    purses: dict[str, Purse] = {}
     for credit in draw_order(credits):
-        purses.setdefault(credit.organization, _Purse(credit.organization)).add(credit)
+        purses.setdefault(credit.organization, Purse(credit.organization)).add(credit)
     transfers: list[Transfer] = []
     for record in records:
-        purse = purses.setdefault(record.organization, _Purse(record.organization))
+        purse = purses.setdefault(record.organization, Purse(record.organization))
         draws = purse.draw(record.amount_nano_usd)
         back = purse.give_back(draws, record.credited_nano_usd)
         transfers += _transfers(record, draws, back)
+        if record.reserve_nano_usd:
+            transfers.append(_reserve(record))
     owed = {organization: NanoUsd(purse.owed) for organization, purse in purses.items() if purse.owed}
     return Posting(tuple(transfers), owed)
 
 
-class _Purse:
-    """One organization's credit while a batch is posted."""
+class Purse:
+    """One organization's credit while something is posted. `owed`: what it adds to the receivable."""
 
     def __init__(self, organization: str) -> None:
         self._receivable = account_id(AccountKind.RECEIVABLE, organization)
@@ -111,3 +113,21 @@ def _transfers(record: UsageRecord, draws: Sequence[Draw], back: Sequence[Draw])
         )
         for number, (kind, debit, credit, amount) in enumerate(moves)
     ]
+
+
+def reserve_id(record_id: str) -> str:
+    return f"{record_id}:reserve"
+
+
+def _reserve(record: UsageRecord) -> Transfer:
+    """It moves nothing while it is pending, and is always voided: what is charged after all is an entry of its own."""
+    return Transfer(
+        id=reserve_id(record.id),
+        source=record.id,
+        kind=TransferKind.UNKNOWN,
+        organization=record.organization,
+        debit=account_id(AccountKind.RECEIVABLE, record.organization),
+        credit=account_id(AccountKind.UNKNOWN, record.organization),
+        amount=record.reserve_nano_usd,
+        phase=TransferPhase.PENDING,
+    )

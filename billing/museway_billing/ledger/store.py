@@ -67,6 +67,9 @@ _BALANCE = """
 select
     coalesce(sum(credits - debits) filter (where kind = 'credit'), 0)::bigint as credit,
     coalesce(sum(debits - credits) filter (where kind = 'receivable'), 0)::bigint as receivable,
+    coalesce((select sum(amount) from billing.transfer t
+        where organization = $1 and kind = 'unknown' and phase = 'pending'
+            and not exists (select from billing.transfer ended where ended.pending = t.id)), 0)::bigint as reserved,
     coalesce((select max(sequence) from billing.money_in where organization = $1), 0)::bigint as sequence
 from billing.account where organization = $1
 """
@@ -78,10 +81,15 @@ with money as (
     select organization, sum(credits - debits) filter (where kind = 'credit') as credit,
         sum(debits - credits) filter (where kind = 'receivable') as receivable
     from billing.account where $1::text[] is null or organization = any($1) group by organization
+), reserve as (
+    select organization, sum(amount) as reserved from billing.transfer t
+    where kind = 'unknown' and phase = 'pending' and ($1::text[] is null or organization = any($1))
+        and not exists (select from billing.transfer ended where ended.pending = t.id)
+    group by organization
 )
 select organization, coalesce(credit, 0)::bigint as credit, coalesce(receivable, 0)::bigint as receivable,
-    coalesce(sequence, 0)::bigint as sequence
-from account full join money using (organization) order by organization
+    coalesce(sequence, 0)::bigint as sequence, coalesce(reserved, 0)::bigint as reserved
+from account full join money using (organization) left join reserve using (organization) order by organization
 """
 _MONEY_AFTER = """
 select m.organization, m.sequence, m.delta from billing.money_in m
@@ -96,33 +104,18 @@ _EXPIRED = """
 select distinct organization from billing.account
 where kind = 'credit' and expires < $1 and credits > debits order by organization
 """
+_ABOUT_GRANTS = """
+select account,
+    exists (select from billing.transfer where id = split_part(account, ':', 3) and debit like 'clearing:%') as paid,
+    (select count(*) from billing.transfer where source = account and kind = 'lapse') as lapses
+from unnest($1::text[]) as account
+"""
 _OPEN_CREDIT = """
 insert into billing.account (id, organization, kind, priority, expires) values ($1, $2, 'credit', $3, $4)
 """
 _OUTBOX = """
 insert into billing.outbox (identifier, organization, amount)
 select * from unnest($1::text[], $2::text[], $3::bigint[])
-"""
-
-
-_SPENDABLE = """
-sum(amount * ((case when credit ~ '^(credit|receivable):' then 1 else 0 end)
-    - (case when debit ~ '^(credit|receivable):' then 1 else 0 end)))::bigint
-"""
-_OPENING = f"""
-select coalesce({_SPENDABLE}, 0)::bigint from billing.transfer
-where organization = $1 and posted < $2 and phase in ('posted', 'post')
-"""
-_STATEMENT = f"""
-with line as (
-    select *, kind in ('usage', 'usage_credit') as daily from billing.transfer
-    where organization = $1 and posted >= $2 and posted < $3 and phase in ('posted', 'post')
-)
-select min(posted) as posted, kind, case when daily then null else source end as source, {_SPENDABLE} as amount
-from line group by daily, kind, case when daily then null else source end,
-    case when daily then date_trunc('day', posted, 'UTC') else posted end
-having {_SPENDABLE} <> 0
-order by posted, kind, source
 """
 
 
@@ -134,38 +127,28 @@ class MoneyIn(Struct, frozen=True):
     delta: int
 
 
-class StatementLine(Struct, frozen=True, kw_only=True):
-    """`amount` is what it adds to the spendable balance. `source` None: a day's usage; else what it was posted for."""
-
-    posted: datetime
-    kind: TransferKind
-    source: str | None
-    amount: NanoUsd
-
-
-class Statement(Struct, frozen=True, kw_only=True):
-    """`opening` + lines = `closing`: credit less what is owed, as `Balance.posted`."""
-
-    organization: str
-    opening: NanoUsd
-    lines: tuple[StatementLine, ...]
-    closing: NanoUsd
-
-
 async def post_usage_batch(connection: Connection, records: Sequence[UsageRecord], *, batch: str) -> Posting:
     """Post records that were just inserted: transfers, balances, and an outbox row per organization that now owes more.
 
     `batch` names the batch for ever; the outbox identifiers are made of it.
     """
     organizations = sorted({record.organization for record in records})
-    accounts = await _open(connection, organizations, (AccountKind.RECEIVABLE, AccountKind.REVENUE, AccountKind.REFUND))
-    posting = post_usage(records, [_credit(row) for row in accounts if row["kind"] == AccountKind.CREDIT])
-    await _record(connection, posting.transfers)
-    owing = sorted(posting.receivable.items())
+    kinds = [AccountKind.RECEIVABLE, AccountKind.REVENUE, AccountKind.REFUND]
+    if any(one.reserve_nano_usd for one in records):
+        kinds.append(AccountKind.UNKNOWN)
+    credits_ = await open_accounts(connection, organizations, kinds)
+    posting = post_usage(records, credits_)
+    await record(connection, posting.transfers)
+    await owe(connection, posting.receivable, batch)
+    return posting
+
+
+async def owe(connection: Connection, receivable: Mapping[str, NanoUsd], batch: str) -> None:
+    """Tell the payment provider, by the outbox, what each organization owes more (or less). `batch` is used once."""
+    owing = sorted((organization, amount) for organization, amount in receivable.items() if amount)
     if owing:
         identifiers = [f"{batch}:{organization}" for organization, _ in owing]
         await connection.execute(_OUTBOX, identifiers, [o for o, _ in owing], [amount for _, amount in owing])
-    return posting
 
 
 async def grant(
@@ -175,10 +158,12 @@ async def grant(
     txn_id: str,
     kind: GrantKind = GrantKind.PROMOTIONAL,
     expires: datetime | None = None,
+    priority: int | None = None,
 ) -> bool:
     """Give an organization credit. True: now; False: this very grant is there already. Limiters hear of it on commit.
 
-    Raises TransferRefused: amount not above 0, or `txn_id` is another transfer's.
+    `priority`: lower is drawn first; None: its kind's. Raises TransferRefused: amount not above 0, or `txn_id` is another
+    transfer's.
     """
     account = credit_id(organization, txn_id)
     transfer = Transfer(
@@ -190,16 +175,16 @@ async def grant(
         credit=account,
         amount=amount,
     )
-    await connection.execute(_LOCK_ORGANIZATION, organization)
+    await lock_organization(connection, organization)
     if await _exists(connection, transfer):
         stored = await connection.fetchval("select expires from billing.account where id = $1", account)
         if stored != expires:
             raise TransferRefused(txn_id, "expires", f"is {stored} in the ledger, not {expires}")
         return False
-    await _open(connection, [organization], (kind.source,))
-    await connection.execute(_OPEN_CREDIT, account, organization, kind.priority, expires)
-    await _record(connection, [transfer])
-    await _let_in(connection, organization, amount, txn_id)
+    await open_accounts(connection, [organization], (kind.source,))
+    await open_credit(connection, account, organization, kind.priority if priority is None else priority, expires)
+    await record(connection, [transfer])
+    await let_in(connection, organization, amount, txn_id)
     return True
 
 
@@ -214,13 +199,15 @@ async def lapse_expired(connection: Connection, organization: str, *, now: datet
 
     One organization a transaction: the locks of several would be taken in an order that a batch of usage does not share.
     """
-    await connection.execute(_LOCK_ORGANIZATION, organization)
-    accounts = await _open(connection, [organization], (AccountKind.PROMOTION, AccountKind.REVENUE))
-    credits_ = [row for row in accounts if row["kind"] == AccountKind.CREDIT]
-    lapsed = [_lapse(row) for row in credits_ if row["expires"] is not None and row["expires"] < now]
-    await _record(connection, lapsed)
+    await lock_organization(connection, organization)
+    credits_ = await open_accounts(connection, [organization], (AccountKind.PROMOTION, AccountKind.REVENUE))
+    due = [credit for credit in credits_ if credit.expires is not None and credit.expires < now]
+    told = await connection.fetch(_ABOUT_GRANTS, [credit.account for credit in due])
+    about = {row["account"]: row for row in told}
+    lapsed = [_lapse(credit, about[credit.account]["paid"], about[credit.account]["lapses"]) for credit in due]
+    await record(connection, lapsed)
     for transfer in lapsed:
-        await _let_in(connection, organization, -transfer.amount, transfer.id)
+        await let_in(connection, organization, -transfer.amount, transfer.id)
     return lapsed
 
 
@@ -229,7 +216,11 @@ async def balance(connection: Connection, organization: str) -> Balance:
     row = await connection.fetchrow(_BALANCE, organization)
     assert row is not None
     return Balance(
-        organization=organization, credit=row["credit"], receivable=row["receivable"], sequence=row["sequence"]
+        organization=organization,
+        credit=row["credit"],
+        receivable=row["receivable"],
+        sequence=row["sequence"],
+        reserved=row["reserved"],
     )
 
 
@@ -265,44 +256,44 @@ async def record_transfer(connection: Connection, transfer: Transfer) -> bool:
     pending transfer has ended another way.
     """
     check(transfer)
-    await connection.execute(_LOCK_ORGANIZATION, transfer.organization)
+    await lock_organization(connection, transfer.organization)
     if await _exists(connection, transfer):
         return False
     if transfer.pending is not None:
         check_end(transfer, await _find(connection, transfer.pending))
-    await _open(connection, [transfer.organization], [kind for kind in AccountKind if kind is not AccountKind.CREDIT])
-    await _record(connection, [transfer])
+    await open_accounts(
+        connection, [transfer.organization], [kind for kind in AccountKind if kind is not AccountKind.CREDIT]
+    )
+    await record(connection, [transfer])
     delta = transfer.amount * (is_spendable(transfer.credit) - is_spendable(transfer.debit))
     if delta and transfer.phase.moves:
-        await _let_in(connection, transfer.organization, delta, transfer.id)
+        await let_in(connection, transfer.organization, delta, transfer.id)
     return True
 
 
-async def statement(connection: Connection, organization: str, *, since: datetime, until: datetime) -> Statement:
-    """What was posted in [since, until), by posting date: usage in one line a day (UTC), everything else one by one."""
-    opening = await connection.fetchval(_OPENING, organization, since)
-    rows = await connection.fetch(_STATEMENT, organization, since, until)
-    lines = [
-        StatementLine(
-            posted=row["posted"], kind=TransferKind(row["kind"]), source=row["source"], amount=NanoUsd(row["amount"])
-        )
-        for row in rows
-    ]
-    closing = opening + sum(line.amount for line in lines)
-    return Statement(organization=organization, opening=NanoUsd(opening), lines=tuple(lines), closing=NanoUsd(closing))
+async def lock_organization(connection: Connection, organization: str) -> None:
+    """Until the transaction's end nobody else moves this organization's money by the door."""
+    await connection.execute(_LOCK_ORGANIZATION, organization)
+
+
+async def open_credit(
+    connection: Connection, account: str, organization: str, priority: int, expires: datetime | None
+) -> None:
+    await connection.execute(_OPEN_CREDIT, account, organization, priority, expires)
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
 
 
-async def _open(
+async def open_accounts(
     connection: Connection, organizations: Sequence[str], kinds: Iterable[AccountKind]
-) -> list[asyncpg.Record]:
-    """Make the accounts that are missing, lock all of these organizations', give them."""
+) -> list[Credit]:
+    """Make the accounts that are missing, lock all of these organizations', give what is left of their credit."""
     wanted = sorted((account_id(kind, owner), owner, kind.value) for owner in organizations for kind in kinds)
     columns = [list(column) for column in zip(*wanted, strict=True)]
     await connection.execute(_OPEN_ACCOUNTS, *columns)
-    return await connection.fetch(_LOCK_ACCOUNTS, list(organizations))
+    rows = await connection.fetch(_LOCK_ACCOUNTS, list(organizations))
+    return [to_credit(row) for row in rows if row["kind"] == AccountKind.CREDIT]
 
 
 async def _exists(connection: Connection, transfer: Transfer) -> bool:
@@ -330,7 +321,7 @@ async def _find(connection: Connection, id_: str) -> Transfer | None:
     )
 
 
-async def _record(connection: Connection, transfers: Sequence[Transfer]) -> None:
+async def record(connection: Connection, transfers: Sequence[Transfer]) -> None:
     """Insert transfers and move the balances of their accounts, which are locked."""
     if not transfers:
         return
@@ -344,13 +335,13 @@ async def _record(connection: Connection, transfers: Sequence[Transfer]) -> None
     await connection.execute(_MOVE, ids, [moved[id_][0] for id_ in ids], [moved[id_][1] for id_ in ids])
 
 
-async def _let_in(connection: Connection, organization: str, delta: int, transfer: str) -> None:
+async def let_in(connection: Connection, organization: str, delta: int, transfer: str) -> None:
     """The one door: numbered for the limiters of all gateways, and told to those that listen."""
     await connection.execute(_MONEY_IN, organization, delta, transfer)
     await connection.execute("select pg_notify($1, $2)", MONEY_CHANNEL, organization)
 
 
-def _credit(row: asyncpg.Record) -> Credit:
+def to_credit(row: asyncpg.Record) -> Credit:
     return Credit(
         account=row["id"],
         organization=row["organization"],
@@ -361,15 +352,15 @@ def _credit(row: asyncpg.Record) -> Credit:
     )
 
 
-def _lapse(row: asyncpg.Record) -> Transfer:
-    promotional = row["priority"] == GrantKind.PROMOTIONAL.priority
-    kind = AccountKind.PROMOTION if promotional else AccountKind.REVENUE
+def _lapse(credit: Credit, paid: bool, before: int) -> Transfer:
+    """`before`: how often the grant has lapsed; what was given back to it since lapses as well."""
+    kind = AccountKind.REVENUE if paid else AccountKind.PROMOTION
     return Transfer(
-        id=f"{row['id']}:lapse",
-        source=row["id"],
+        id=f"{credit.account}:lapse" if before == 0 else f"{credit.account}:lapse:{before + 1}",
+        source=credit.account,
         kind=TransferKind.LAPSE,
-        organization=row["organization"],
-        debit=row["id"],
-        credit=account_id(kind, row["organization"]),
-        amount=row["left"],
+        organization=credit.organization,
+        debit=credit.account,
+        credit=account_id(kind, credit.organization),
+        amount=credit.left,
     )

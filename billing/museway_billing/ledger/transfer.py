@@ -21,7 +21,10 @@ class TransferKind(StrEnum):
     ADJUSTMENT = "adjustment"
     PAYMENT = "payment"
     REFUND = "refund"
+    """Given back for a usage record later, by a correction."""
     ROUNDING = "rounding"
+    UNKNOWN = "unknown"
+    """The reserve of a record whose count is not known (I8): pending, then void."""
 
 
 class TransferPhase(StrEnum):

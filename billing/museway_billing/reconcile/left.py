@@ -52,7 +52,7 @@ def _picture(home: Path, drained: int) -> Iterator[JournalLeft | Difference]:
         check_version(home)
         while batch := tail.read(500).records:
             records += len(batch)
-            amount += sum(record.amount_nano_usd - record.credited_nano_usd for record in batch)
+            amount += sum(record.taken_nano_usd for record in batch)
     except JournalDamaged as damaged:
         yield _difference(home.name, "a journal that can be read", str(damaged))
         return

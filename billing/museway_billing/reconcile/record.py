@@ -46,6 +46,8 @@ def _broken(record: UsageRecord) -> Iterator[tuple[str, str]]:
         yield "complete: unbilled is known", "unknown"
     if record.state is State.FAILED and any(counts):
         yield "failed: nothing billed", str(counts)
+    if record.reserve_nano_usd and record.state is not State.UNKNOWN:
+        yield f"{record.state}: nothing reserved", str(record.reserve_nano_usd)
     if record.credited_nano_usd > record.amount_nano_usd:
         yield f"credited up to {record.amount_nano_usd}", str(record.credited_nano_usd)
 

@@ -14,6 +14,8 @@ class Check(StrEnum):
     """A record's lines, computed again from its counts and its price version (I5)."""
     TOKENS = "tokens"
     """A record's counts against its state (I1, I8)."""
+    ONCE = "once"
+    """A record that stands twice, or an engine call that has two (I1)."""
     POSTED = "posted"
     """A record's amount against the transfers made for it (I2)."""
     PERIOD = "period"
@@ -26,6 +28,8 @@ class Check(StrEnum):
     """What limiters were told against the transfers that are not usage; holes in its numbering (I3)."""
     ROLLUP = "rollup"
     """Sums by hour against the records."""
+    ADJUSTED = "adjusted"
+    """An adjustment against its transfers, and a correction against what was charged."""
     JOURNAL = "journal"
     """A journal that cannot be read, or that PostgreSQL is ahead of."""
 
@@ -41,8 +45,10 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Sums(Struct, frozen=True, kw_only=True):
-    """One organization's month (UTC, by posting date). usage - credited = credit_used + receivable, where both are net of
-    what was given back."""
+    """One organization's month (UTC, by posting date). usage - credited - corrected + settled = credit_used + receivable,
+    where both are net of what was given back. `credited`: at once, by policy; `corrected`: later, by hand; `settled`: for
+    unknown counts that became known. receivable + adjusted = exported; `adjusted`: what else moved the receivable by hand.
+    """
 
     organization: str
     period: str
@@ -52,6 +58,9 @@ class Sums(Struct, frozen=True, kw_only=True):
     credit_used: int
     receivable: int
     exported: int
+    corrected: int = 0
+    settled: int = 0
+    adjusted: int = 0
 
 
 class JournalLeft(Struct, frozen=True, kw_only=True):
@@ -77,3 +86,5 @@ class Report(Struct, frozen=True, kw_only=True):
     journals: tuple[JournalLeft, ...]
     unknown: int = 0
     """Records whose counts are not known: shown, not charged for what is unknown, the customer's after 24 h (I8)."""
+    reserved: int = 0
+    """Nano-USD that stay reserved for them now."""

@@ -22,6 +22,7 @@ _ORGANIZATIONS = """
 select organization from billing.account union select organization from billing.usage_rollup
 union select organization from billing.usage group by organization order by 1
 """
+_COUNT_RECORDS = "select count(*) from billing.usage"
 _COUNT_TRANSFERS = "select count(*) from billing.transfer"
 _DRAINED = "select id, drained_sequence from billing.journal"
 _PERIODS = """
@@ -29,13 +30,19 @@ with used as (
     select date_trunc('month', posted, 'UTC') as period, count(*) as records, sum(amount_nano_usd) as usage,
         sum(credited_nano_usd) as credited
     from billing.usage where organization = $1 group by 1
+), line as (
+    select date_trunc('month', posted, 'UTC') as period, amount, kind, kind <> 'adjustment' or source like 'use\\_%' as of_usage,
+        case when debit = 'receivable:' || organization then amount
+            when credit = 'receivable:' || organization then -amount else 0 end as receivable,
+        case when kind = 'usage' or (kind = 'adjustment' and source like 'use\\_%') then amount else -amount end as taken
+    from billing.transfer where organization = $1 and kind in ('usage', 'usage_credit', 'refund', 'adjustment')
 ), moved as (
-    select date_trunc('month', posted, 'UTC') as period,
-        sum(case when debit = 'receivable:' || organization then amount
-            when credit = 'receivable:' || organization then -amount else 0 end) as receivable,
-        sum(case when debit = 'receivable:' || organization or credit = 'receivable:' || organization then 0
-            when kind = 'usage' then amount else -amount end) as credit_used
-    from billing.transfer where organization = $1 and kind in ('usage', 'usage_credit') group by 1
+    select period, sum(receivable) filter (where of_usage) as receivable,
+        sum(taken - receivable) filter (where of_usage) as credit_used,
+        sum(amount) filter (where kind = 'refund') as corrected,
+        sum(amount) filter (where kind = 'adjustment' and of_usage) as settled,
+        sum(receivable) filter (where not of_usage) as adjusted
+    from line group by 1
 ), told as (
     select date_trunc('month', occurred, 'UTC') as period, sum(amount) as exported
     from billing.outbox where organization = $1 group by 1
@@ -43,22 +50,53 @@ with used as (
 select to_char(period at time zone 'UTC', 'YYYY-MM') as period, coalesce(records, 0)::bigint as records,
     coalesce(usage, 0)::bigint as usage, coalesce(credited, 0)::bigint as credited,
     coalesce(credit_used, 0)::bigint as credit_used, coalesce(receivable, 0)::bigint as receivable,
-    coalesce(exported, 0)::bigint as exported
+    coalesce(exported, 0)::bigint as exported, coalesce(corrected, 0)::bigint as corrected,
+    coalesce(settled, 0)::bigint as settled, coalesce(adjusted, 0)::bigint as adjusted
 from used full join moved using (period) full join told using (period) order by period
 """
 _UNPOSTED = """
 with used as (
-    select id, amount_nano_usd as amount, credited_nano_usd as credited, posted from billing.usage where organization = $1
+    select id, amount_nano_usd as amount, credited_nano_usd as credited, reserve_nano_usd as reserve, posted
+    from billing.usage where organization = $1
 ), moved as (
-    select source, min(posted) as posted, sum(amount) filter (where kind = 'usage') as amount,
-        sum(amount) filter (where kind = 'usage_credit') as credited
-    from billing.transfer where organization = $1 and kind in ('usage', 'usage_credit') group by source
+    select source, min(posted) as posted, coalesce(sum(amount) filter (where kind = 'usage'), 0) as amount,
+        coalesce(sum(amount) filter (where kind = 'usage_credit'), 0) as credited,
+        coalesce(sum(amount) filter (where kind = 'unknown'), 0) as reserve
+    from billing.transfer where organization = $1
+        and (kind in ('usage', 'usage_credit') or (kind = 'unknown' and phase = 'pending'))
+    group by source
 )
-select coalesce(id, source) as id, used.amount || ' less ' || used.credited as expected,
-    coalesce(moved.amount, 0) || ' less ' || coalesce(moved.credited, 0) as found
+select coalesce(id, source) as id, used.amount || ' less ' || used.credited || ', reserve ' || used.reserve as expected,
+    coalesce(moved.amount, 0) || ' less ' || coalesce(moved.credited, 0) || ', reserve ' || coalesce(moved.reserve, 0) as found
 from used full join moved on id = source
 where coalesce(used.amount, 0) <> coalesce(moved.amount, 0) or coalesce(used.credited, 0) <> coalesce(moved.credited, 0)
-    or used.posted <> moved.posted or (used.id is null)
+    or coalesce(used.reserve, 0) <> coalesce(moved.reserve, 0) or used.posted <> moved.posted or (used.id is null)
+order by 1 limit $2
+"""
+_TWICE = """
+select id, 'one record' as expected, count(*) || ' records' as found
+from billing.usage where organization = $1 group by id having count(*) > 1
+union all
+select rid, 'one record of this call', string_agg(id, ', ' order by id)
+from billing.usage where organization = $1 group by rid having count(distinct id) > 1
+order by 1 limit $2
+"""
+# Above 0 by what was given, below by what was taken; of a record never more than it was charged.
+_ADJUSTED = """
+with moved as (
+    select split_part(id, ':', 1) as id,
+        sum(case when debit like 'promotion:%' or debit like 'refund:%' then amount else -amount end) as amount
+    from billing.transfer where organization = $1 and kind in ('refund', 'adjustment') group by 1
+)
+select id, coalesce(made.amount, 0)::text as expected, coalesce(moved.amount, 0)::text as found
+from (select id, amount from billing.adjustment where organization = $1) made full join moved using (id)
+where coalesce(made.amount, 0) <> coalesce(moved.amount, 0) or made.id is null
+union all
+select source, 'given back up to ' || coalesce(sum(amount) filter (where kind = 'usage'), 0),
+    sum(amount) filter (where kind <> 'usage')::text
+from billing.transfer where organization = $1 and kind in ('usage', 'usage_credit', 'refund')
+group by source
+having coalesce(sum(amount) filter (where kind <> 'usage'), 0) > coalesce(sum(amount) filter (where kind = 'usage'), 0)
 order by 1 limit $2
 """
 _BALANCES = """
@@ -81,12 +119,15 @@ _DOOR = """
 select coalesce(let_in.transfer, money.id) as id, coalesce(money.amount, 0)::text as expected,
     coalesce(let_in.delta, 0)::text as found
 from billing.money_in let_in full join (
-    select t.id, sum(case when credit_account.kind in ('credit', 'receivable') then amount else 0 end
-        - case when debit_account.kind in ('credit', 'receivable') then amount else 0 end) as amount
+    select t.id, sum(case when t.kind = 'unknown' then amount
+        else case when credit_account.kind in ('credit', 'receivable') then amount else 0 end
+            - case when debit_account.kind in ('credit', 'receivable') then amount else 0 end end) as amount
     from billing.transfer t
     join billing.account debit_account on debit_account.id = debit
     join billing.account credit_account on credit_account.id = credit
-    where t.organization = $1 and t.kind not in ('usage', 'usage_credit') and t.phase in ('posted', 'post') group by t.id
+    where t.organization = $1 and t.kind not in ('usage', 'usage_credit')
+        and (t.phase in ('posted', 'post') or (t.kind = 'unknown' and t.phase = 'void'))  -- a reserve that is free again
+    group by t.id
 ) money on money.id = let_in.transfer
 where (let_in.organization = $1 or let_in.organization is null) and coalesce(money.amount, 0) <> coalesce(let_in.delta, 0)
 union all
@@ -117,8 +158,14 @@ select 'requests', requests || ', credited ' || credited, counted || ', credited
 where requests <> counted or credited <> given
 order by 1 limit $2
 """
+_RESERVED = """
+select coalesce(sum(amount), 0)::bigint from billing.transfer t where kind = 'unknown' and phase = 'pending'
+    and not exists (select from billing.transfer ended where ended.pending = t.id)
+"""
 _COMPARISONS = (
+    (Check.ONCE, _TWICE),
     (Check.POSTED, _UNPOSTED),
+    (Check.ADJUSTED, _ADJUSTED),
     (Check.BALANCE, _BALANCES),
     (Check.DOOR, _DOOR),
     (Check.ROLLUP, _ROLLUPS),
@@ -128,6 +175,15 @@ _COMPARISONS = (
 async def organizations(connection: Connection) -> list[str]:
     """Everybody with an account or with usage."""
     return [row["organization"] for row in await connection.fetch(_ORGANIZATIONS)]
+
+
+async def count_records(connection: Connection) -> int:
+    return int(await connection.fetchval(_COUNT_RECORDS))
+
+
+async def reserved(connection: Connection) -> int:
+    """Nano-USD that stay reserved for unknown counts."""
+    return int(await connection.fetchval(_RESERVED))
 
 
 async def count_transfers(connection: Connection) -> int:
@@ -161,13 +217,12 @@ async def differing(connection: Connection, organization: str, limit: int) -> li
     return found
 
 
-async def all_records(connection: Connection, page: int) -> AsyncIterator[UsageRecord]:
+async def all_records(connection: Connection, page: int) -> AsyncIterator[list[UsageRecord]]:
     """Every record, oldest first, `page` at a time."""
     first = await connection.fetchrow(_FIRST)
     if first is None:
         return
     created, last = first["created"], ""
     while rows := await connection.fetch(_RECORDS, created, last, page):
-        for row in rows:
-            yield to_record(row)
+        yield [to_record(row) for row in rows]
         created, last = rows[-1]["created"], rows[-1]["id"]

@@ -45,14 +45,17 @@ class ExportLine(Struct, frozen=True, kw_only=True):
     ended: str
 
 
-_SAME = tuple(name for name in ExportLine.__struct_fields__ if name not in {"state", "created", "ended"})
+_SAME = tuple(
+    name for name in ExportLine.__struct_fields__ if name not in {"state", "credited_nano_usd", "created", "ended"}
+)
 _encode = msgspec.json.Encoder().encode
 
 
-def export_line(record: UsageRecord) -> bytes:
-    """One line, its newline included."""
+def export_line(record: UsageRecord, corrected: int = 0) -> bytes:
+    """One line, its newline included. `corrected`: what was given back later, by corrections."""
     line = ExportLine(
         **{name: getattr(record, name) for name in _SAME},
+        credited_nano_usd=record.credited_nano_usd + corrected,
         state=record.state.value,
         created=rfc3339(record.created),
         ended=rfc3339(record.ended),
@@ -68,6 +71,6 @@ async def export(
     Pages are read one after the other: what is drained meanwhile, and was created after the page, is in it.
     """
     after: RecordKey | None = None
-    while records := await usage_page(connection, only, since=since, until=until, after=after, limit=PAGE_RECORDS):
-        yield b"".join(map(export_line, records))
-        after = RecordKey(records[-1].created, records[-1].id)
+    while page := await usage_page(connection, only, since=since, until=until, after=after, limit=PAGE_RECORDS):
+        yield b"".join(export_line(*exported) for exported in page)
+        after = RecordKey(page[-1].record.created, page[-1].record.id)

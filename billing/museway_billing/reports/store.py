@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import asyncpg
 import msgspec
@@ -43,12 +43,20 @@ coalesce(sum(tokens) filter (where class = 'output'), 0)::bigint as output,
 sum(amount_nano_usd)::bigint as amount, sum(credited_nano_usd)::bigint as credited, sum(requests)::bigint as requests
 """
 _PAGE = f"""
-select * from billing.usage
+select *, (select coalesce(sum(amount), 0)::bigint from billing.transfer where source = usage.id and kind = 'refund') as corrected
+from billing.usage
 where {_FILTER} and created >= $6 and created < $7 and (created, id) > ($8, $9)
 order by created, id limit $10
 """
 _OF_REQUEST = "select * from billing.usage where request_id = $1 and organization = $2 order by created, id"
 _decode_lines = msgspec.json.Decoder(tuple[Line, ...]).decode
+
+
+class Exported(NamedTuple):
+    """A record and what later corrections gave back of it, in nano-USD."""
+
+    record: UsageRecord
+    corrected: int
 
 
 async def add_rollups(connection: Connection, sums: Sequence[tuple[RollupKey, Rollup]]) -> None:
@@ -106,16 +114,22 @@ async def usage_page(
     until: datetime,
     after: RecordKey | None,
     limit: int,
-) -> list[UsageRecord]:
+) -> list[Exported]:
     """The next records created in [since, until) after `after`, oldest first: constant memory however many there are."""
     created, last = (since, "") if after is None else (to_datetime(after.created), after.id)
     rows = await connection.fetch(_PAGE, *_arguments(only), since, until, created, last, limit)
-    return [to_record(row) for row in rows]
+    return [Exported(to_record(row), row["corrected"]) for row in rows]
 
 
 async def records_of_request(connection: Connection, request_id: str, organization: str) -> list[UsageRecord]:
     """Everything of one request that is in PostgreSQL; none for another organization's."""
     return [to_record(row) for row in await connection.fetch(_OF_REQUEST, request_id, organization)]
+
+
+async def record_by_id(connection: Connection, record_id: str) -> UsageRecord | None:
+    """One record of anybody's: for operators. Looks through every month."""
+    row = await connection.fetchrow("select * from billing.usage where id = $1", record_id)
+    return None if row is None else to_record(row)
 
 
 def to_record(row: asyncpg.Record) -> UsageRecord:
@@ -145,6 +159,7 @@ def to_record(row: asyncpg.Record) -> UsageRecord:
         lines=_decode_lines(row["lines"]),
         amount_nano_usd=NanoUsd(row["amount_nano_usd"]),
         credited_nano_usd=NanoUsd(row["credited_nano_usd"]),
+        reserve_nano_usd=NanoUsd(row["reserve_nano_usd"]),
         created=to_microseconds(row["created"]),
         ended=to_microseconds(row["ended"]),
     )

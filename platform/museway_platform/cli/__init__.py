@@ -26,7 +26,7 @@ _COMMANDS = {
     "caps": ("museway_platform.cli.caps", "Spending caps: list, set, remove"),
     "plans": ("museway_platform.cli.plans", "Plans, the limits an organization starts from: create, list, show, set"),
     "prices": ("museway_platform.cli.prices", "Price book: list, show, set (a new version; old ones never move)"),
-    "credits": ("museway_platform.cli.credits", "Credit: grant, list"),
+    "credits": ("museway_platform.cli.credits", "Credit: grant, list, adjust, history; unknown counts"),
     "usage": ("museway_platform.cli.usage", "What was used and what it cost: tables, plots, export"),
     "reconcile": (
         "museway_platform.cli.reconcile",

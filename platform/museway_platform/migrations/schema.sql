@@ -75,6 +75,22 @@ COMMENT ON TABLE billing.account IS 'museway_billing/ledger/README.md says what 
 
 COMMENT ON COLUMN billing.account.debits IS 'Sum of its debit transfers, kept in their transaction; derivable from them alone.';
 
+CREATE TABLE billing.adjustment (
+    id text NOT NULL,
+    organization text NOT NULL,
+    amount bigint NOT NULL,
+    subject text,
+    reason text NOT NULL,
+    created timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT adjustment_reason_check CHECK ((reason <> ''::text))
+);
+
+COMMENT ON TABLE billing.adjustment IS 'Why money was moved by hand. Its transfers are named after it: <id> or <id>:<number>, and add up to its amount.';
+
+COMMENT ON COLUMN billing.adjustment.amount IS 'Above 0: to the customer. Below: from the customer.';
+
+COMMENT ON COLUMN billing.adjustment.subject IS 'The usage record (use_) or request (req_) that it corrects; null: none. Below 0 with a record: its unknown count became known.';
+
 CREATE TABLE billing.journal (
     id text NOT NULL,
     host text NOT NULL,
@@ -190,7 +206,7 @@ CREATE TABLE billing.transfer (
     CONSTRAINT transfer_amount_check CHECK ((amount > 0)),
     CONSTRAINT transfer_check CHECK ((debit <> credit)),
     CONSTRAINT transfer_check1 CHECK (((phase = ANY (ARRAY['post'::text, 'void'::text])) = (pending IS NOT NULL))),
-    CONSTRAINT transfer_kind_check CHECK ((kind = ANY (ARRAY['usage'::text, 'usage_credit'::text, 'grant'::text, 'lapse'::text, 'adjustment'::text, 'payment'::text, 'refund'::text, 'rounding'::text]))),
+    CONSTRAINT transfer_kind_check CHECK ((kind = ANY (ARRAY['usage'::text, 'usage_credit'::text, 'grant'::text, 'lapse'::text, 'adjustment'::text, 'payment'::text, 'refund'::text, 'rounding'::text, 'unknown'::text]))),
     CONSTRAINT transfer_phase_check CHECK ((phase = ANY (ARRAY['posted'::text, 'pending'::text, 'post'::text, 'void'::text])))
 );
 
@@ -226,6 +242,7 @@ CREATE TABLE billing.usage (
     credited_nano_usd bigint NOT NULL,
     ended timestamp with time zone NOT NULL,
     posted timestamp with time zone DEFAULT now() NOT NULL,
+    reserve_nano_usd bigint DEFAULT 0 NOT NULL,
     CONSTRAINT usage_amount_nano_usd_check CHECK ((amount_nano_usd >= 0)),
     CONSTRAINT usage_cached_input_check CHECK ((cached_input >= 0)),
     CONSTRAINT usage_check CHECK (((credited_nano_usd >= 0) AND (credited_nano_usd <= amount_nano_usd))),
@@ -234,6 +251,7 @@ CREATE TABLE billing.usage (
     CONSTRAINT usage_measured_input_check CHECK ((measured_input >= 0)),
     CONSTRAINT usage_output_check CHECK ((output >= 0)),
     CONSTRAINT usage_reasoning_check CHECK ((reasoning >= 0)),
+    CONSTRAINT usage_reserve_nano_usd_check CHECK ((reserve_nano_usd >= 0)),
     CONSTRAINT usage_state_check CHECK ((state = ANY (ARRAY['complete'::text, 'interrupted'::text, 'unknown'::text, 'failed'::text]))),
     CONSTRAINT usage_unbilled_check CHECK ((unbilled >= 0))
 )
@@ -246,6 +264,8 @@ COMMENT ON COLUMN billing.usage.created IS 'Fixed in the call''s journal slot, s
 COMMENT ON COLUMN billing.usage.lines IS '[[class, tokens, price_nano_usd_per_mtok, amount_nano_usd], ...]';
 
 COMMENT ON COLUMN billing.usage.posted IS 'The posting date: the same as its transfers''. Books are by this, usage views by `created`.';
+
+COMMENT ON COLUMN billing.usage.reserve_nano_usd IS 'Of an unknown record: what its hold had beyond the amount, reserved until its count is known or given up.';
 
 CREATE TABLE billing.usage_default (
     created timestamp with time zone CONSTRAINT usage_created_not_null NOT NULL,
@@ -275,6 +295,7 @@ CREATE TABLE billing.usage_default (
     credited_nano_usd bigint CONSTRAINT usage_credited_nano_usd_not_null NOT NULL,
     ended timestamp with time zone CONSTRAINT usage_ended_not_null NOT NULL,
     posted timestamp with time zone DEFAULT now() CONSTRAINT usage_posted_not_null NOT NULL,
+    reserve_nano_usd bigint DEFAULT 0 CONSTRAINT usage_reserve_nano_usd_not_null NOT NULL,
     CONSTRAINT usage_amount_nano_usd_check CHECK ((amount_nano_usd >= 0)),
     CONSTRAINT usage_cached_input_check CHECK ((cached_input >= 0)),
     CONSTRAINT usage_check CHECK (((credited_nano_usd >= 0) AND (credited_nano_usd <= amount_nano_usd))),
@@ -283,6 +304,7 @@ CREATE TABLE billing.usage_default (
     CONSTRAINT usage_measured_input_check CHECK ((measured_input >= 0)),
     CONSTRAINT usage_output_check CHECK ((output >= 0)),
     CONSTRAINT usage_reasoning_check CHECK ((reasoning >= 0)),
+    CONSTRAINT usage_reserve_nano_usd_check CHECK ((reserve_nano_usd >= 0)),
     CONSTRAINT usage_state_check CHECK ((state = ANY (ARRAY['complete'::text, 'interrupted'::text, 'unknown'::text, 'failed'::text]))),
     CONSTRAINT usage_unbilled_check CHECK ((unbilled >= 0))
 );
@@ -511,6 +533,9 @@ ALTER TABLE ONLY billing.usage ATTACH PARTITION billing.usage_default DEFAULT;
 ALTER TABLE ONLY billing.account
     ADD CONSTRAINT account_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY billing.adjustment
+    ADD CONSTRAINT adjustment_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (id);
 
@@ -600,6 +625,8 @@ ALTER TABLE ONLY platform.refused_request
 
 CREATE INDEX account_organization ON billing.account USING btree (organization, kind);
 
+CREATE INDEX adjustment_organization ON billing.adjustment USING btree (organization, created);
+
 CREATE INDEX money_in_transaction ON billing.money_in USING btree (transaction);
 
 CREATE INDEX outbox_open ON billing.outbox USING btree (organization, id) WHERE (state <> 'acknowledged'::text);
@@ -607,6 +634,8 @@ CREATE INDEX outbox_open ON billing.outbox USING btree (organization, id) WHERE 
 CREATE INDEX transfer_organization ON billing.transfer USING btree (organization, posted, id);
 
 CREATE UNIQUE INDEX transfer_pending ON billing.transfer USING btree (pending) WHERE (pending IS NOT NULL);
+
+CREATE INDEX transfer_reserve ON billing.transfer USING btree (organization) WHERE ((kind = 'unknown'::text) AND (phase = 'pending'::text));
 
 CREATE INDEX transfer_source ON billing.transfer USING btree (source);
 
@@ -638,6 +667,8 @@ ALTER INDEX billing.usage_pkey ATTACH PARTITION billing.usage_default_pkey;
 
 ALTER INDEX billing.usage_request ATTACH PARTITION billing.usage_default_request_id_idx;
 
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.adjustment FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.money_in FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.price FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
@@ -649,6 +680,8 @@ CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.receipt FOR EACH R
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.transfer FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON billing.usage FOR EACH ROW EXECUTE FUNCTION billing.refuse_change();
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON billing.adjustment FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON billing.money_in FOR EACH STATEMENT EXECUTE FUNCTION billing.refuse_change();
 

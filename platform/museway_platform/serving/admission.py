@@ -23,7 +23,7 @@ from museway_platform.serving import cover
 from museway_platform.serving.lifetimes import uninterrupted
 from museway_platform.serving.metering import CallMeter, text_size
 from museway_platform.serving.refusals import Denied
-from museway_platform.serving.settlement import given_back, used_of
+from museway_platform.serving.settlement import given_back, used_of, with_reserve
 
 log = logging.getLogger("museway.admission")
 
@@ -169,7 +169,7 @@ class RequestAllowance:
 
     def _taken(self) -> int:
         """What ended calls came to, and what running ones have reserved."""
-        return sum([record.amount_nano_usd for record in self.records]) + sum(self._reserved.values())
+        return sum([r.amount_nano_usd + r.reserve_nano_usd for r in self.records]) + sum(self._reserved.values())
 
     def _room(self) -> int | None:
         """What `max_cost` leaves, None where the caller set none."""
@@ -213,10 +213,10 @@ class RequestAllowance:
     async def _closed(self, meter: CallMeter, record: UsageRecord | None) -> None:
         """One call is over. Its record waits in memory, its counts in its slot, until the request's end says what of it is
         given back; a process that is killed before is recovered from the slot."""
-        self._reserved.pop(meter.spec.rid, None)
+        held = self._reserved.pop(meter.spec.rid, 0)
         self._meters.pop(meter.spec.rid, None)
         if record is not None:
-            self.records.append(record)
+            self.records.append(with_reserve(record, held))
             self._closed_meters[meter.spec.rid] = meter
 
     # -- the client's side ------------------------------------------------------------------------------------------

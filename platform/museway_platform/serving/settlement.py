@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from museway_billing.usage import UsageRecord
+from museway_billing.money import NanoUsd
+from museway_billing.usage import State, UsageRecord
 from museway_platform.limits.limiter import Used
 
 log = logging.getLogger("museway.admission")
@@ -15,7 +16,14 @@ log = logging.getLogger("museway.admission")
 
 def given_back(record: UsageRecord) -> UsageRecord:
     """The record of a call that costs nothing after all."""
-    return structs.replace(record, credited_nano_usd=record.amount_nano_usd)
+    return structs.replace(record, credited_nano_usd=record.amount_nano_usd, reserve_nano_usd=NanoUsd(0))
+
+
+def with_reserve(record: UsageRecord, held: int) -> UsageRecord:
+    """An unknown count keeps what the hold had for its call (`held`, nano-USD) reserved, until it is known or given up."""
+    if record.state is not State.UNKNOWN:
+        return record
+    return structs.replace(record, reserve_nano_usd=NanoUsd(max(0, held - record.amount_nano_usd)))
 
 
 def used_of(records: Sequence[UsageRecord], held: int) -> Used:
@@ -25,7 +33,7 @@ def used_of(records: Sequence[UsageRecord], held: int) -> Used:
         input_ += record.input or 0
         cached += record.cached_input or 0
         output += (record.reasoning or 0) + (record.output or 0)
-        amount += record.amount_nano_usd - record.credited_nano_usd
+        amount += record.taken_nano_usd
     if amount > held:
         log.critical("records of a request come to more than its hold", extra={"cost_nano_usd": amount})
     return Used(input_tokens=input_, cached_tokens=cached, output_tokens=output, amount=min(amount, held))

@@ -20,6 +20,7 @@ from museway_billing.ledger import (
     TransferRefused,
     account_id,
 )
+from museway_billing.ledger.statement.store import statement
 from museway_billing.ledger.store import (
     MONEY_CHANNEL,
     Connection,
@@ -31,7 +32,6 @@ from museway_billing.ledger.store import (
     money_since,
     post_usage_batch,
     record_transfer,
-    statement,
 )
 from museway_billing.money import NanoUsd
 from museway_billing.usage import UsageRecord

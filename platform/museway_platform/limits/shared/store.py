@@ -28,7 +28,7 @@ from platform.limiter_member m join billing.journal j on j.id = m.journal order 
 _USED = """
 select hold_id, coalesce(sum(input), 0)::bigint as input, coalesce(sum(cached_input), 0)::bigint as cached,
     coalesce(sum(coalesce(reasoning, 0) + coalesce(output, 0)), 0)::bigint as output,
-    sum(amount_nano_usd - credited_nano_usd)::bigint as amount
+    sum(amount_nano_usd - credited_nano_usd + reserve_nano_usd)::bigint as amount
 from billing.usage where request_id = any($1) group by hold_id
 """
 

@@ -1,0 +1,1 @@
+"""What was posted for an organization, as a customer reads it."""
