@@ -175,6 +175,52 @@ def test_redis_is_killed_under_load(start_gateway: StartGateway, kept: bool) -> 
         reconciled(gateways[0])
 
 
+@pytest.mark.faults
+def test_a_stream_ends_at_its_cover_while_redis_is_away(start_gateway: StartGateway) -> None:
+    """More of its hold can't be asked for: what no hold covers is not delivered."""
+    with FakeWorker(Options(delay_ms=5)) as worker, throw_away_redis() as redis:
+        gateway = start_gateway([worker.url], redis_url=redis.url)
+        customer = gateway.customer()
+        worker.script(Behaviour(tokens=1900))
+        stream = Stream(gateway, customer.secret)
+        redis.kill()
+        lines = stream.end()
+        assert '"finish_reason":"length"' in lines[-2] and "budget_exhausted" in lines[-2]
+        redis.start()
+        gateway.until(lambda: ask(gateway, customer.secret).status_code == 200, within_s=10)
+        _, records = compare(worker, gateway)
+        assert min(line["output"] for line in records.values()) <= 256
+        settled([gateway], customer, 10_000_000_000 - money(records))
+        reconciled(gateway)
+
+
+@pytest.mark.faults
+def test_everything_is_killed_at_once(start_gateway: StartGateway) -> None:
+    """Gateways and Redis, which comes back empty: the next start knows all from journals and ledger."""
+    with FakeWorker(Options(delay_ms=5)) as worker, throw_away_redis() as redis:
+        gateways = [start_gateway([worker.url], redis_url=redis.url, **HURRIED) for _ in range(2)]
+        customer = gateways[0].customer()
+        worker.script(Behaviour(tokens=1500))
+        streams = [Stream(gateway, customer.secret) for gateway in gateways for _ in range(2)]
+        for gateway in gateways:
+            gateway.kill()
+        redis.kill()
+        for stream in streams:
+            stream.end()
+        redis.start()
+        gateways[0].spawn()
+        # The other one's journal is on another disk: until its next start nobody knows what it held.
+        gateways[0].until(lambda: "limits wait for" in gateways[0].log.read_text(), within_s=20)
+        ready = f"{gateways[0].direct_url}/readyz"
+        gateways[0].until(lambda: httpx2.get(ready).status_code == 503, within_s=10)
+        gateways[1].start()
+        gateways[0].until(lambda: ask(gateways[0], customer.secret).status_code == 200, within_s=20)
+        lines = gateways[0].drained_export(5)
+        assert [line["state"] for line in lines].count("interrupted") == 4
+        settled(gateways, customer, 10_000_000_000 - money({line["rid"]: line for line in lines}))
+        reconciled(gateways[0])
+
+
 def test_a_process_that_counts_for_itself_is_refused_beside_them(
     start_gateway: StartGateway, fake_worker: FakeWorker, redis: ValkeyServer
 ) -> None:
@@ -194,5 +240,8 @@ def test_workers_of_one_server_share(start_gateway: StartGateway, fake_worker: F
     spent = sum(int(a.headers["x-museway-cost-nano-usd"]) for a in answers if a.status_code == 200)
     assert 0 < spent <= 5 * price
     assert {answer.status_code for answer in answers} == {200, 402}
+    with gateway.client(customer.secret) as client:
+        credit = client.get("/v1/limits").json()["data"][-1]
+    assert (credit["kind"], credit["left"]) == ("credit", 5 * price - spent)
     settled([gateway], customer, 5 * price - spent)
     compare(fake_worker, gateway)

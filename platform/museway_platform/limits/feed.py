@@ -196,7 +196,9 @@ class Feed:
         at most a second's usage too much, in the period in which the cap is set. Never too little.
         """
         owners = await store.owners(connection, [policy.scope_id for policy in capped])
-        drained = {owner: (await self._limiter.flow(owner)).drained for owner in set(owners.values())}
+        asked = sorted(set(owners.values()))
+        flows = await asyncio.gather(*(self._limiter.flow(owner) for owner in asked))
+        drained = {owner: flow.drained for owner, flow in zip(asked, flows, strict=True)}
         now = self._wall_ns()
         questions = [
             store.SpentQuestion(policy.scope, policy.scope_id, owner, cap.period, bounds(cap.period, now)[0])

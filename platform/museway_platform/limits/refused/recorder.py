@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from msgspec import Struct, structs
 
 from museway_platform.database.pool import UNAVAILABLE, Pool
-from museway_platform.limits.limiter import Limiter, Refused, Subject
+from museway_platform.limits.limiter import Holder, Limiter, LimiterUnavailable, Refused, Subject
 from museway_platform.limits.refused import store
 from museway_platform.limits.refused.record import RefusedRequest
 
@@ -50,6 +50,10 @@ class RefusalRecorder:
         if len(self._waiting) >= WAITING_MAX:
             self._dropped += 1
             return
+        holders = await self._holders(subject.organization, state.scope_id)
+        if (waiting := self._waiting.get(kind)) is not None:  # another one, while this one asked
+            waiting.times += 1
+            return
         self._waiting[kind] = _Waiting(
             RefusedRequest(
                 request_id=request_id,
@@ -67,11 +71,17 @@ class RefusalRecorder:
                 held=state.held,
                 asked=refused.asked,
                 retry_after_s=refused.retry_after_s,
-                holders=await self._limiter.holders(subject.organization, state.scope_id),
+                holders=holders,
                 times=1,
                 created=datetime.now(UTC),
             )
         )
+
+    async def _holders(self, organization: str, scope_id: str) -> list[Holder]:
+        try:
+            return await self._limiter.holders(organization, scope_id)
+        except LimiterUnavailable:  # it was there a moment ago, for the refusal
+            return []
 
     async def run(self) -> None:
         rounds = 0

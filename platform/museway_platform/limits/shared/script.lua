@@ -416,7 +416,7 @@ end
 -- After a loss: what a living process knows ---------------------------------------------------------------------------
 
 local function restore(_, id, hold)
-  if hold_of(id) then return { false } end
+  if hold_of(id) or was_ended(id) then return { false } end  -- said again, late
   add('left', -hold[4])
   add('held', hold[4])
   for _, gate in ipairs(hold[9]) do add(gate, 1) end
