@@ -3,7 +3,8 @@
 //   cc -O2 -o load load.c && ./load PORT CONNS SECONDS stream|json PATH KEY [BODY_BYTES [RATE]]
 //
 // RATE (requests a second over all connections, evenly spaced) turns the closed loop into a paced one; the clock of a request
-// starts when it was due, so a late start counts. Prints one JSON line: requests, tokens, errors and percentiles in
+// starts when it was due, so a late start counts. After SECONDS what has begun is read to its end (10 s at most): the cost of a
+// stream that is cut is not the cost of its tokens. Prints one JSON line: requests, tokens, errors and percentiles in
 // microseconds of the request, of the first byte, of the first token, and of a token's age (fakeup's stamp to our read, the
 // same machine's clock). Bodies of `stream` ask for the final usage, as a client that meters does.
 #define _GNU_SOURCE
@@ -18,6 +19,8 @@
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
+
+static const long GRACE_NS = 10000000000L;
 
 enum { IN_MAX = 65536, SAMPLES_MAX = 4000000, STAMP = 18 };  // a stamp is "t=" and 16 hex digits
 
@@ -36,8 +39,9 @@ typedef struct {
 static Samples request_time, first_byte, first_token, age;
 static long requests, tokens, errors, now_ns;
 static double interval_ns;
-static long next_due;
+static long next_due, ends;
 static bool streaming;
+static int running;
 static char *request;
 static int request_length, epoll_fd;
 static struct sockaddr_in server;
@@ -60,6 +64,7 @@ static int ascending(const void *a, const void *b) {
 static double percentile(const Samples *s, double p) { return s->count ? s->tenths[(long)(p * (s->count - 1))] / 10.0 : 0; }
 
 static void start(Conn *c, long began) {
+  running += !c->busy;
   c->busy = true;
   c->has_head = c->first_byte = c->first_token = false;
   c->kept = 0;
@@ -78,7 +83,7 @@ static void dial(Conn *c) {
   fcntl(c->fd, F_SETFL, O_NONBLOCK);
   struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
   epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &ev);
-  if (!interval_ns) start(c, now());
+  if (!interval_ns && now_ns < ends) start(c, now());
 }
 
 // Reads stamps in what has come; keeps an unfinished tail for the next time. Returns bytes to keep.
@@ -108,7 +113,8 @@ static void finish(Conn *c) {
   requests++;
   add(&request_time, now_ns - c->began);
   c->busy = false;
-  if (!interval_ns) start(c, now());
+  running--;
+  if (!interval_ns && now_ns < ends) start(c, now());
 }
 
 static void received(Conn *c, int got) {
@@ -169,12 +175,13 @@ int main(int argc, char **argv) {
   for (int i = 0; i < 4; i++) all[i]->tenths = malloc(SAMPLES_MAX * sizeof(unsigned));
   epoll_fd = epoll_create1(0);
   Conn *conns = calloc(count, sizeof *conns);
-  long began = next_due = now(), ends = began + seconds * 1e9;
+  long began = next_due = now();
+  ends = began + seconds * 1e9;
   for (int i = 0; i < count; i++) dial(&conns[i]);
   struct epoll_event events[512];
-  while ((now_ns = now()) < ends) {
-    if (interval_ns) start_due(conns, count);
-    long wait_ns = interval_ns && next_due - now_ns < 100000000L ? next_due - now_ns : 100000000L;
+  while ((now_ns = now()) < ends || (running && now_ns < ends + GRACE_NS)) {
+    if (interval_ns && now_ns < ends) start_due(conns, count);
+    long wait_ns = interval_ns && now_ns < ends && next_due - now_ns < 100000000L ? next_due - now_ns : 100000000L;
     struct timespec wait = {.tv_nsec = wait_ns > 0 ? wait_ns : 1000000};
     int n = epoll_pwait2(epoll_fd, events, 512, &wait, 0);
     now_ns = now();
@@ -182,7 +189,7 @@ int main(int argc, char **argv) {
       Conn *c = events[i].data.ptr;
       int got = recv(c->fd, c->in + c->kept, IN_MAX - c->kept, 0);
       if (got < 0 && errno == EAGAIN) continue;
-      if (got <= 0) { errors += c->busy, close(c->fd), dial(c); continue; }
+      if (got <= 0) { errors += c->busy, running -= c->busy, close(c->fd), dial(c); continue; }
       received(c, got);
     }
   }

@@ -21,7 +21,8 @@ async def abort(client: Client, rid: str) -> bool:
     """Ask the worker to end the call. False: it can't be asked (a router, or gone); dropping the connection aborts there."""
     body = msgspec.json.encode(_Abort(rid))
     try:
-        reply = await client.request("POST", "/abort_request", body, urgent=True)
+        async with client.aborting:
+            reply = await client.request("POST", "/abort_request", body, urgent=True)
     except ConnectionFailed:
         return False
     return reply.status < 400

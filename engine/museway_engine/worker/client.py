@@ -13,6 +13,9 @@ from msgspec import Struct
 
 from museway_engine.worker.connection import Connection, ConnectionFailed
 
+_ABORTS_MAX = 8
+"""Aborts at once: a thousand clients that vanish together would else open a thousand connections for them."""
+
 
 class Timing(Struct, frozen=True, kw_only=True):
     """Time-outs of the wire, in seconds.
@@ -93,6 +96,7 @@ class Client:
         self._authority = parts.netloc.rpartition("@")[2]
         self._idle: list[Connection] = []
         self._room = connections_max
+        self.aborting = asyncio.Semaphore(_ABORTS_MAX)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._closed = False
 

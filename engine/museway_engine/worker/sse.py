@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 DONE: Final = b"[DONE]"
+_END: Final = b"\n\n"
 _EVENT_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -22,11 +23,13 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The payloads completed by `data`, `[DONE]` among them. Raises EventTooLong."""
+        if not self._tail and data.startswith(b"data: ") and data.endswith(_END) and data.count(b"\n") == 2:
+            return [data[6:-2]]  # one whole event, the common case
         if b"\r" in data:  # JSON escapes it: one on the wire is part of a line end
             data = data.replace(b"\r", b"")
         if self._tail:
             data = self._tail + data
-        events = data.split(b"\n\n")
+        events = data.split(_END)
         self._tail = events.pop()
         if len(self._tail) > _EVENT_BYTES_MAX:
             raise EventTooLong

@@ -58,13 +58,15 @@ class Tally:
 
     def take_usage(self, usage: Usage) -> None:
         """Raises CountsAbsurd: no count outside [0, 2^31) gets past here."""
-        _check(usage.completion_tokens, usage.prompt_tokens, usage.cached, usage.reasoning)
-        if usage.completion_tokens is not None:
-            self.completion = usage.completion_tokens
-        if usage.prompt_tokens is not None:
-            self.prompt = usage.prompt_tokens
-        self.cached = usage.cached
-        self.reasoning = usage.reasoning
+        completion, prompt = usage.completion_tokens, usage.prompt_tokens
+        cached, reasoning = usage.cached, usage.reasoning
+        _check(completion, prompt, cached, reasoning)
+        if completion is not None:
+            self.completion = completion
+        if prompt is not None:
+            self.prompt = prompt
+        self.cached = cached
+        self.reasoning = reasoning
 
     def take_meta(self, meta: Meta) -> None:
         """Raises CountsAbsurd."""

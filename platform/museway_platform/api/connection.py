@@ -7,6 +7,7 @@ given to its Stream is closed only when collected. Here `async with` owns the li
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
@@ -104,8 +105,10 @@ class Exchange:
         }
         await self._send(message)
 
-    async def write(self, body: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+    def write(self, body: bytes) -> Awaitable[None]:
+        return self._send(
+            {"type": "http.response.body", "body": body, "more_body": True}
+        )  # a level less for every chunk
 
     async def finish(self, body: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})

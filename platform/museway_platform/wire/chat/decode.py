@@ -132,10 +132,12 @@ def _max_tokens(request: ChatRequest) -> int | None:
 def _sampling(request: ChatRequest) -> Sampling:
     if request.top_logprobs is not None and not request.logprobs:
         raise BadRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
+    if not _samples(request):
+        return _NO_SAMPLING
     if request.top_k == 0:
         raise BadRequest("Invalid value for 'top_k': expected -1 or an integer >= 1.", param="top_k")
     stop = request.stop
-    sampling = Sampling(
+    return Sampling(
         temperature=request.temperature,
         top_p=None if request.top_p is None else max(request.top_p, MIN_TOP_P),
         top_k=request.top_k,
@@ -151,7 +153,25 @@ def _sampling(request: ChatRequest) -> Sampling:
         logprobs=bool(request.logprobs),
         top_logprobs=request.top_logprobs,
     )
-    return _NO_SAMPLING if sampling == _NO_SAMPLING else sampling
+
+
+def _samples(request: ChatRequest) -> bool:
+    """Whether the request says anything of sampling: most do not, and share one Sampling."""
+    return not (
+        request.temperature is None
+        and request.top_p is None
+        and request.seed is None
+        and request.stop is None
+        and request.logprobs is None
+        and request.top_k is None
+        and request.min_p is None
+        and request.presence_penalty is None
+        and request.frequency_penalty is None
+        and request.repetition_penalty is None
+        and request.logit_bias is None
+        and request.regex is None
+        and request.ebnf is None
+    )
 
 
 def _logit_bias(request: ChatRequest) -> dict[str, float] | None:
