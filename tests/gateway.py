@@ -134,6 +134,15 @@ class Gateway:
         self._process.wait()
         self._process = None
 
+    def pause(self) -> None:
+        """The whole process group does nothing until `resume`."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def terminate(self) -> None:
         """Ask it to stop, without waiting."""
         assert self._process is not None

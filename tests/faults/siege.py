@@ -51,7 +51,7 @@ ENGINE = re.compile(
 """What a client is told of a worker that fails."""
 
 
-UNAVAILABLE = re.compile(r"^status 503: .*engine_unavailable")
+UNAVAILABLE = re.compile(r"^status 503: .*(engine|limits)_unavailable")
 
 
 class Verdict(Struct, kw_only=True):
@@ -153,15 +153,18 @@ class Siege:
     def secret(self) -> str:
         return self.customer.secret
 
-    def load(self, plan: Iterable[Planned], *, concurrency: int = 24) -> Load:
-        """Through the gateway's own port. It is judged by the next `judge`."""
-        load = Load(self.gateway.direct_url, self.secret, plan, concurrency)
+    def load(self, plan: Iterable[Planned], *, concurrency: int = 24, through: Gateway | None = None) -> Load:
+        """Through the gateway's own port, or another one's of the same database. It is judged by the next `judge`."""
+        load = Load((through or self.gateway).direct_url, self.secret, plan, concurrency)
         self._loads.append(load)
         return load
 
-    def mixed(self, requests: int, *, seed: int, hangups: int = 0, concurrency: int = 24) -> Load:
+    def mixed(
+        self, requests: int, *, seed: int, hangups: int = 0, concurrency: int = 24, through: Gateway | None = None
+    ) -> Load:
         """Every mode and form (`bench.mix`)."""
-        return self.load(planned(requests, hangups, seed=seed, model="muse"), concurrency=concurrency)
+        plan = planned(requests, hangups, seed=seed, model="muse")
+        return self.load(plan, concurrency=concurrency, through=through)
 
     def one(self, *, stream: bool = True, max_tokens: int = 20, mode: str = "instant") -> Load:
         """A single request, to its end."""

@@ -149,6 +149,34 @@ def test_a_killed_process_is_recovered_by_its_peer(start_gateway: StartGateway, 
 
 
 @pytest.mark.faults
+def test_a_process_that_was_asleep_while_its_journal_was_claimed(
+    start_gateway: StartGateway, redis: ValkeyServer
+) -> None:
+    """As on a file system that forgets locks. It wakes, writes nothing, and ends."""
+    with FakeWorker(Options(delay_ms=5)) as worker:
+        first = start_gateway([worker.url], redis_url=redis.url, **HURRIED)
+        journals = first.data_dir / "journal"
+        known = set(journals.iterdir())
+        second = first.beside()
+        (asleep,) = set(journals.iterdir()) - known
+        customer = first.customer()
+        worker.script(Behaviour(tokens=1500))
+        streams = [Stream(second, customer.secret) for _ in range(2)]
+        second.pause()
+        (asleep / "lock").unlink()
+        lines = first.drained_export(2)
+        left = 10_000_000_000 - money({line["rid"]: line for line in lines})
+        settled([first], customer, left)
+        second.resume()
+        for stream in streams:
+            stream.end()
+        second.until(lambda: "died; the process ends" in second.log.read_text(), within_s=20)
+        assert {line["id"] for line in first.export()} == {line["id"] for line in lines}
+        settled([first], customer, left)
+        reconciled(first)
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("kept", [True, False], ids=["with its data", "without"])
 def test_redis_is_killed_under_load(start_gateway: StartGateway, kept: bool) -> None:
     """Nothing is admitted while it is away; then everything is as it was, whatever it remembers."""

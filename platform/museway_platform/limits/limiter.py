@@ -63,11 +63,15 @@ class Admitted(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True, kw_only=True):
-    """Which limit of whom refused. Nothing was debited. `retry_after_s` is None where waiting can never help."""
+    """Which limit of whom refused. Nothing was debited. `retry_after_s` is None where waiting can never help.
+
+    `is_unasked`: none did, the limiter could not be asked (only of `extend`).
+    """
 
     state: LimitState
     asked: int
     retry_after_s: float | None
+    is_unasked: bool = False
 
 
 class Used(Struct, frozen=True, gc=False, kw_only=True):

@@ -22,6 +22,7 @@ from museway_engine.events import AnyEvent, Chosen, Done, Finish, Output, Reason
 from museway_engine.pool.isolation import cache_salt
 from museway_engine.run import Prepared
 from museway_platform.identity.principal import Principal
+from museway_platform.limits.limiter import LimiterUnavailable
 from museway_platform.serving.admission import Admission, Budget, RequestAllowance
 from museway_platform.serving.bill import Bill, make_bill
 from museway_platform.serving.fit import fit_max_cost
@@ -291,4 +292,7 @@ def check_permitted(principal: Principal, prepared: Prepared) -> None:
 
 
 def _cause(refused: AllowanceRefused) -> Exception:
-    return refused.__cause__ if isinstance(refused.__cause__, Denied) else refused
+    cause = refused.__cause__
+    if not isinstance(cause, Denied):
+        return refused
+    return LimiterUnavailable("more of a hold could not be asked for") if cause.refused.is_unasked else cause

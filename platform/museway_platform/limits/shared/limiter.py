@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from museway_platform.database.redis import RedisServer
 from museway_platform.limits import refusals
@@ -31,7 +30,7 @@ from museway_platform.limits.shared.own import Hold, OwnUse
 from museway_platform.limits.shared.packing import AMOUNT_MAX, Layout, show_money
 from museway_platform.limits.shared.trips import Answer, RoundTrips, answers_of
 from museway_platform.limits.spending import Account
-from museway_platform.limits.states import heaviest
+from museway_platform.limits.states import credit_state, heaviest
 
 LAYOUTS_MAX = 200_000
 AGAIN_S = 1.0
@@ -328,5 +327,5 @@ class SharedLimiter:
 
 def _unasked(subject: Subject, amount: int) -> Refused:
     """Nothing more can be had of the hold now."""
-    refused: Any = refusals.of_credit(Account(), subject.organization, amount)
-    return Refused(state=refused.state, asked=amount, retry_after_s=AGAIN_S)
+    state = credit_state(Account(), subject.organization)
+    return Refused(state=state, asked=amount, retry_after_s=AGAIN_S, is_unasked=True)
