@@ -28,6 +28,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
+    asyncpg.InternalClientError,  # of a connection whose server died between two messages: it knows no state for that
 )
 """Errors after which the same work may succeed later, unchanged. Any other error is a fault of the statement."""
 
