@@ -74,6 +74,7 @@ def test_streams_that_vanish(siege: Siege) -> None:
     verdict = siege.judge()
     assert sum(one.left for one in verdict.delivered) > STREAMS // 2
     assert verdict.states.keys() <= {"complete", "interrupted"}, verdict.states
+    assert not any(record.credited_nano_usd for record in verdict.records), "to leave is no way to have it for nothing"
     assert sum(record.unbilled or 0 for record in verdict.records) < 25 * STREAMS, "streams run on for nobody"
     assert_nothing_left(siege)
 
