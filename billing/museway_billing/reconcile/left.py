@@ -45,7 +45,8 @@ def _one(home: Path, drained: int) -> Iterator[JournalLeft | Difference]:
 
 
 def _picture(home: Path, drained: int) -> Iterator[JournalLeft | Difference]:
-    tail = Tail(home, id=home.name, epoch=0)
+    end = last_sequence(home)  # a living process goes on writing: what comes after this look is the next look's
+    tail = Tail(home, id=home.name, epoch=0, durable=lambda: end)
     tail.seek(drained)
     records = amount = 0
     try:
@@ -61,8 +62,8 @@ def _picture(home: Path, drained: int) -> Iterator[JournalLeft | Difference]:
         yield _difference(home.name, "a slot that can be read", f"slot {index} is damaged")
     for path in tail.damaged:
         yield _difference(home.name, "a segment that can be read", path.name)
-    if 0 < last_sequence(home) < drained:
-        yield _difference(home.name, f"at least {drained} records", str(last_sequence(home)))
+    if 0 < end < drained:
+        yield _difference(home.name, f"at least {drained} records", str(end))
     yield JournalLeft(
         id=home.name,
         alive=_lives(home),
