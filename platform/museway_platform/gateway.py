@@ -41,9 +41,11 @@ from museway_platform.api.request_log import RequestLog
 from museway_platform.database.lease import AnotherProcess, only_process
 from museway_platform.database.pool import Connection, open_pool
 from museway_platform.database.watch import Watch
+from museway_platform.idempotency.folder import own_folder
 from museway_platform.idempotency.kept import Kept
 from museway_platform.idempotency.names import Namer
 from museway_platform.idempotency.registry import Registry
+from museway_platform.idempotency.share import Share
 from museway_platform.identity.directory import Directory
 from museway_platform.limits.feed import Feed
 from museway_platform.limits.memory import MemoryLimiter
@@ -120,7 +122,8 @@ class Process:
                 await limiter.drained(organization, amount)
 
         drain = Drain(pool, journal, host=socket.gethostname(), on_drained=drained)
-        kept = await Kept.open(settings.data_dir / "answers", interrupted=await _recover(drain, journals))
+        answers = stack.enter_context(own_folder(settings.data_dir / "answers"))
+        kept = await Kept.open(answers, interrupted=await _recover(drain, journals))
         await drain.flush()
         stack.push_async_callback(drain.close)
         limits = await stack.enter_async_context(Background())  # until the last request is settled
@@ -147,7 +150,8 @@ class Process:
             secret=settings.secret_keys[0].reveal().encode(),
         )
 
-        runs = Registry[ChatRun](kept, grace_s=settings.resume_grace_s)
+        share = None if redis_url is None else Share(redis_url)
+        runs = Registry[ChatRun](kept, grace_s=settings.resume_grace_s, share=share)
         stack.push_async_callback(runs.close)
 
         async def read_prices(connection: Connection) -> None:
@@ -171,6 +175,7 @@ class Process:
         await watch.caught_up()
         if isinstance(limiter, SharedLimiter) and redis_url is not None:
             limits.start("limits", limiter.run())
+            limits.start("keys", runs.keep_claims())
             limits.start("membership", Membership(redis_url, limiter, pool, drain, opened=tell_all).run())
             with suppress(TimeoutError):  # Redis may be away; then it is not ready, and says so
                 await asyncio.wait_for(limiter.whole(), LIMITS_S)

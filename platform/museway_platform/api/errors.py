@@ -18,8 +18,10 @@ from museway_engine.allowance import AllowanceRefused
 from museway_engine.errors import DeadlinePassed, InvalidForModel, NoWorker, WorkerLost, WorkerTimeout
 from museway_platform.api.headers import refusal_headers
 from museway_platform.api.refused import explain
+from museway_platform.database.redis import RedisUnavailable
 from museway_platform.idempotency.kept import AnswerNotKept, OtherBody
 from museway_platform.idempotency.run import Abandoned
+from museway_platform.idempotency.share import RunningElsewhere
 from museway_platform.identity.directory import DirectoryUnavailable
 from museway_platform.limits.limiter import LimiterUnavailable
 from museway_platform.serving.refusals import Denied, Draining, Forbidden, OverMaxCost
@@ -69,6 +71,12 @@ TABLE: Final[dict[str, Row]] = {
     "request_timeout": Row(408, _BAD, "The body of the request did not arrive in time.", True),
     "stream_restarted": Row(
         409, _BAD, "The stream of `Last-Event-ID` is over: begin again, and do not join the new text to the old."
+    ),
+    "request_in_progress": Row(
+        409,
+        _BAD,
+        "Another process answers the request of this `Idempotency-Key`; `retry-after` says when to ask.",
+        True,
     ),
     "answer_not_kept": Row(
         409, _BAD, "The request of this `Idempotency-Key` was answered and billed, and the answer is not kept any more."
@@ -133,7 +141,7 @@ def to_api_error(exc: BaseException) -> ApiError:
             return denied(exc)
         case OverMaxCost():
             return over_max_cost(exc)
-        case OtherBody() | AnswerNotKept() | Abandoned():
+        case OtherBody() | AnswerNotKept() | Abandoned() | RunningElsewhere():
             return _about_its_key(exc)
         case Forbidden():
             return permission_denied(f"This key is not permitted {exc.what.replace(':', ' ')!r}.")
@@ -163,7 +171,7 @@ def _unavailable(exc: BaseException) -> ApiError:
             return _later("journal_full", "The server can't record another request. Try again shortly.", 5)
         case JournalBroken() | JournalClosed():
             return _later("journal_unavailable", "The server can't record requests now. Try again shortly.", 5)
-        case LimiterUnavailable():
+        case LimiterUnavailable() | RedisUnavailable():
             return _later("limits_unavailable", "Limits and credit can't be checked now. Try again shortly.", 1)
         case DirectoryUnavailable():
             return _later("directory_unavailable", "The key can't be checked now. Try again shortly.", 2)
@@ -181,8 +189,10 @@ def stream_restarted() -> ApiError:
     )
 
 
-def _about_its_key(exc: OtherBody | AnswerNotKept | Abandoned) -> ApiError:
+def _about_its_key(exc: OtherBody | AnswerNotKept | Abandoned | RunningElsewhere) -> ApiError:
     match exc:
+        case RunningElsewhere():
+            return _later("request_in_progress", "The request of this 'Idempotency-Key' is being answered.", 1)
         case OtherBody():
             message = "This 'Idempotency-Key' was used for a request with another body."
             return ApiError("idempotency_key_reused", message, param="Idempotency-Key")

@@ -23,6 +23,7 @@ from museway_platform.idempotency.kept import OtherBody
 from museway_platform.idempotency.names import KEY_LENGTH_MAX, InvalidKey, Name, Namer
 from museway_platform.idempotency.registry import Registry
 from museway_platform.idempotency.run import Reader, Run
+from museway_platform.idempotency.share import AnsweredElsewhere
 from museway_platform.identity.principal import Principal
 from museway_platform.limits.limiter import Admitted
 from museway_platform.serving.bill import Bill
@@ -84,25 +85,43 @@ class KeyedAnswers:
         principal: Principal,
         call: ChatCall,
     ) -> None:
-        """Raises ApiError 400 (the key, Last-Event-ID) and 409, OtherBody, AnswerNotKept, and what the run raises before its
-        answer begins."""
+        """Raises ApiError 400 (the key, Last-Event-ID) and 409, OtherBody, AnswerNotKept, RunningElsewhere, and what the run
+        raises before its answer begins."""
         names = self._names(scope, principal, call)
         last = header(scope, LAST_EVENT_ID) if call.completion.stream else None
         resume = None if last is None else EventId.of(last)
+        try:
+            kept = await self._given(names, exchange, seen, principal, call, resume)
+        except AnsweredElsewhere as found:
+            kept = found.answer
+        if kept is not None:
+            await self._replay(kept, exchange, seen, resume, call)
+
+    async def _given(
+        self,
+        names: list[Name],
+        exchange: Exchange,
+        seen: Observation,
+        principal: Principal,
+        call: ChatCall,
+        resume: EventId | None,
+    ) -> KeptAnswer | None:
+        """Attach, or begin; or what was answered before, which is still to be sent."""
         while (found := self._registry.find(names)) is not None:
             if isinstance(found, ChatRun):
                 await self._attach(found, names[0], exchange, seen, resume)
-                return
-            kept = await self._registry.read(found)
-            if kept is not None:
-                await self._replay(kept, exchange, seen, resume, call)
-                return
+                return None
+            if (kept := await self._registry.read(found)) is not None:
+                return kept
         if resume is not None:
+            if (kept := await self._registry.look_elsewhere(names[0])) is not None:
+                return kept
             raise stream_restarted()
         run = ChatRun(names[0], principal, call)
         self._registry.start(run, self._drive)
         with run.attach() as reader:
             await self._send(run, reader, exchange, seen, is_first=True)
+        return None
 
     def _names(self, scope: Scope, principal: Principal, call: ChatCall) -> list[Name]:
         anonymous = structs.replace(call, completion=structs.replace(call.completion, request_id=""))

@@ -112,7 +112,13 @@ LAST_EVENT_ID: Final = Parameter(
     description="With the same `Idempotency-Key`: go on after this event of a stream that broke off.",
     schema={"type": "string", "pattern": "^req_[0-9A-Z]+:[0-9]+$"},
 )
-KEY_REFUSALS: Final = ("stream_restarted", "answer_not_kept", "request_cancelled", "idempotency_key_reused")
+KEY_REFUSALS: Final = (
+    "stream_restarted",
+    "request_in_progress",
+    "answer_not_kept",
+    "request_cancelled",
+    "idempotency_key_reused",
+)
 
 
 def _string(name: str, where: Literal["path", "query"], description: str, **schema: Any) -> Parameter:

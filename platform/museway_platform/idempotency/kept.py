@@ -217,7 +217,7 @@ class Kept:
                     mark(Kind.FREE, header.hash, header.fingerprint, header.request_id, int(time.time())), is_mark=True
                 )
             self._segments.sync()
-            for hash_, place in list(self._prune()):
-                self._point(hash_, place)
+            for hash_, moved in list(self._prune()):
+                self._point(hash_, moved)
         except (NoRoom, OSError) as error:
             log.warning("no room to keep answers for retries: %s", error)

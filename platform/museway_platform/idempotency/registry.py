@@ -3,7 +3,8 @@ one key in this process, however they race.
 
 The registry owns the tasks of keyed runs, since a run may outlive the connection that asked for it.
 
-One process: what runs under a key in another gateway process is not seen here.
+What runs or was answered in other gateway processes is asked of `share`, where there are any: by the run's own task, before
+anything else, so that the key is claimed here first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from museway_platform.idempotency.kept import Answer, Kept
 from museway_platform.idempotency.names import Name
 from museway_platform.idempotency.run import Abandoned, Run
+from museway_platform.idempotency.share import AnsweredElsewhere, RunningElsewhere, Share
 
 log = logging.getLogger("museway.idempotency")
 
@@ -25,8 +27,9 @@ R = TypeVar("R", bound=Run)
 class Registry(Generic[R]):
     """`grace_s`: how long a run goes on with nobody attached."""
 
-    def __init__(self, kept: Kept, *, grace_s: float) -> None:
+    def __init__(self, kept: Kept, *, grace_s: float, share: Share | None = None) -> None:
         self._kept = kept
+        self._share = share
         self._grace_s = grace_s
         self._running: dict[bytes, R] = {}
         self._by_request: dict[str, R] = {}
@@ -47,6 +50,10 @@ class Registry(Generic[R]):
         """As `Kept.read`."""
         return await self._kept.read(name)
 
+    async def look_elsewhere(self, name: Name) -> Answer | None:
+        """What another process answered under a key that is free here. Raises as `Share.look`."""
+        return None if self._share is None else await self._share.look(name)
+
     def start(self, run: R, work: Callable[[R], Coroutine[Any, Any, None]]) -> None:
         """Claim the run's key, which must be free, and begin. `work` gives out the answer and ends the run; where it raises,
         the run ends with that and its key is free. Never suspends."""
@@ -60,6 +67,8 @@ class Registry(Generic[R]):
     async def keep(self, run: R, entries: list[bytes]) -> None:
         """Make the whole answer durable; the run's task calls it before it settles the bill."""
         await self._kept.keep(run.name, run.request_id, entries)
+        if self._share is not None:
+            await self._share.done(run.name, run.request_id, entries)
 
     async def unkeep(self, run: R) -> None:
         """The bill could not be settled: the answer does not count."""
@@ -76,24 +85,36 @@ class Registry(Generic[R]):
             if not run.is_attended:
                 self.abandon(run)
 
+    async def keep_claims(self) -> None:
+        """Keep what runs claimed among the processes, until cancelled."""
+        if self._share is not None:
+            await self._share.run()
+
     async def close(self) -> None:
         """End what runs, settled; then the files."""
         for run in list(self._tasks):
             self.abandon(run)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._kept.close()
+        if self._share is not None:
+            await self._share.close()
 
     async def _work(self, run: R, work: Callable[[R], Coroutine[Any, Any, None]]) -> None:
         error: Exception | None = None
         try:
+            if self._share is not None:
+                await self._share.claim(run.name)
             await work(run)
         except asyncio.CancelledError:
             error = Abandoned()
         except Exception as exc:
             error = exc
-            if not run.is_attended:
+            if not run.is_attended and not isinstance(exc, AnsweredElsewhere | RunningElsewhere):
                 log.warning("a run failed with nobody there: %s", type(exc).__name__, exc_info=exc)
         finally:
+            run.is_ending = True
+            if self._share is not None:
+                await self._share.free(run.name)
             del self._running[run.name.hash], self._by_request[run.request_id], self._tasks[run]
             if not run.is_over:
                 run.end(error)

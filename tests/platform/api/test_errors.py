@@ -164,7 +164,9 @@ def test_what_may_pass_has_a_time() -> None:
 
 def test_no_row_promises_a_retry_that_is_a_refusal() -> None:
     for code, row in TABLE.items():
-        assert row.retry == (row.status in (408, 429, 500, 502, 503) or code == "engine_timeout"), code
+        assert row.retry == (
+            row.status in (408, 429, 500, 502, 503) or code in ("engine_timeout", "request_in_progress")
+        ), code
 
 
 @pytest.mark.parametrize(
