@@ -113,7 +113,8 @@ class Process:
         pool = await stack.enter_async_context(open_pool(self._dsn))
         journals = settings.data_dir / "journal"
         journals.mkdir(parents=True, exist_ok=True)
-        journal = await Journal.open(journals, process=f"gateway-{os.getpid()}")
+        name = f"gateway-{os.getpid()}"
+        journal = await Journal.open(journals, process=name, segment_bytes=settings.journal_segment_bytes)
         stack.push_async_callback(journal.close)
         limiter = MemoryLimiter() if redis_url is None else SharedLimiter(journal.id)
 

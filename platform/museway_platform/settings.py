@@ -128,6 +128,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a client may take to send a request's head."""
     queue_max: Positive = 1024
     """Requests that may be under way or waiting in one process; the next is answered 503."""
+    journal_segment_bytes: Annotated[int, Meta(ge=64 << 10)] = 8 << 20
+    """The journal takes disk space in such pieces, ahead of need; where it gets none, requests are answered 503."""
     drain_s: Seconds = 30.0
     """How long streams may go on after a process is told to stop."""
     stripe_api_key: Secret | None = None

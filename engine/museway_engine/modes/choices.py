@@ -8,8 +8,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from museway_engine.allowance import AllowanceRefused
-from museway_engine.errors import EngineError
 from museway_engine.events import Done, StopReason
 from museway_engine.lifetimes import Crew
 from museway_engine.modes.channel import Channel
@@ -41,7 +39,7 @@ async def _one_of_many(choice: int, n: int, answering: Answering, channel: Chann
         async with AsyncExitStack() as stack:
             async for batch in answering(choice, stack):
                 await channel.put(_without_done(batch, dones))
-    except (EngineError, AllowanceRefused) as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is: who reads the channel would wait for ever)
         channel.fail(error)
         return
     if len(dones) == n:

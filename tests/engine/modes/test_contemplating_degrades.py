@@ -143,3 +143,17 @@ async def test_fewer_agents_start_where_not_all_fit(fake_worker: FakeWorker) -> 
         book = Book(fit=lambda specs: len(specs) <= 4)
         await run(engine, contemplate(), book)
     assert len([c for c in book.calls if c.spec.phase is Phase.THINK]) == 3
+
+
+@pytest.mark.parametrize("agents", [{0}, {0, 1, 2, 3}])
+async def test_a_failure_that_is_not_the_engines_ends_the_request(fake_worker: FakeWorker, agents: set[int]) -> None:
+    """No room to record a call, for one: nobody waits for an agent that never was."""
+
+    def refuse(spec: CallSpec) -> bool:
+        if spec.agent in agents:
+            raise MemoryError
+        return False
+
+    async with opened(fake_worker) as engine:
+        with pytest.raises(MemoryError):
+            await run(engine, contemplate(contemplating=Contemplating(agents=4)), Book(refuse=refuse))

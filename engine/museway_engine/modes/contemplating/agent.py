@@ -87,7 +87,8 @@ class AgentRun:
         self._task.cancel()
 
     async def run(self) -> None:
-        """Never raises but CancelledError: an agent's failure is a state."""
+        """An agent's failure is a state. What is no failure of the engine's (no room for a record) is raised too, and fails
+        the request when the crew is left."""
         try:
             self._tell("started")
             await self._think()
@@ -102,6 +103,9 @@ class AgentRun:
             self._tell("stopped")
             if not self._is_stopping:
                 raise
+        except Exception:
+            self._tell("failed")
+            raise
         finally:
             self.started.set()
 

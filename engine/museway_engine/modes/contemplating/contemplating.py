@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from museway_engine.allowance import AllowanceRefused, CallSpec
-from museway_engine.errors import EngineError
+from museway_engine.allowance import CallSpec
 from museway_engine.events import AnyEvent, Done, Finish, PhaseStarted
 from museway_engine.lifetimes import Crew
 from museway_engine.modes.channel import Channel
@@ -42,7 +41,7 @@ async def _conduct(turn: Turn, channel: Channel) -> None:
             done = await _answer(turn, prompts, deliberation, stack, channel)
         channel.put_nowait([done])  # only now is every agent drained and its meter closed
         channel.close()
-    except (EngineError, AllowanceRefused) as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is: who reads the channel would wait for ever)
         channel.fail(error)
 
 
