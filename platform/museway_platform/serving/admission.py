@@ -23,7 +23,7 @@ from museway_platform.serving import cover
 from museway_platform.serving.lifetimes import uninterrupted
 from museway_platform.serving.metering import CallMeter, text_size
 from museway_platform.serving.refusals import Denied
-from museway_platform.serving.settlement import given_back, used_of, with_reserve
+from museway_platform.serving.settlement import as_abandoned, given_back, used_of, with_reserve
 
 log = logging.getLogger("museway.admission")
 
@@ -293,7 +293,7 @@ class RequestAllowance:
             records = [given_back(record) for record in records]
         elif self.abandoned:
             whole = not self.prepared.completion.stream
-            records = [meter.abandoned(nothing_left=whole) for meter in self._closed_meters.values()]
+            records = [as_abandoned(r, self._closed_meters[r.rid], nothing_left=whole) for r in records]
         self.records = records
         try:
             if len(records) == 1:

@@ -10,6 +10,7 @@ from msgspec import structs
 from museway_billing.money import NanoUsd
 from museway_billing.usage import State, UsageRecord
 from museway_platform.limits.limiter import Used
+from museway_platform.serving.metering import CallMeter
 
 log = logging.getLogger("museway.admission")
 
@@ -17,6 +18,12 @@ log = logging.getLogger("museway.admission")
 def given_back(record: UsageRecord) -> UsageRecord:
     """The record of a call that costs nothing after all."""
     return structs.replace(record, credited_nano_usd=record.amount_nano_usd, reserve_nano_usd=NanoUsd(0))
+
+
+def as_abandoned(record: UsageRecord, meter: CallMeter, *, nothing_left: bool) -> UsageRecord:
+    """The record of a call of a request that ended before all of it was given out; see `CallMeter.abandoned`."""
+    made = meter.abandoned(nothing_left=nothing_left)
+    return structs.replace(made, reserve_nano_usd=record.reserve_nano_usd) if made.state is State.UNKNOWN else made
 
 
 def with_reserve(record: UsageRecord, held: int) -> UsageRecord:
