@@ -97,6 +97,7 @@ class Journal:
         self._free = list(range(slots.count - 1, -1, -1))
         self._entries: dict[str, _Entry] = {}
         self._appended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._closed = False
         self.pending = Tail(
             home.path, id=home.id, epoch=home.epoch, durable=lambda: log.durable_sequence, needed=self._oldest_unsettled
@@ -189,7 +190,7 @@ class Journal:
             return
         if entry.failure is not None:
             raise entry.failure
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = self._loop.create_future()
         entry.waiting.append(waiter)
         await waiter
 

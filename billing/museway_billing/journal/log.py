@@ -77,7 +77,8 @@ class Log:
         self._queue: list[_Write] = []
         self._writing: _Segment | None = None
         self._closing = False
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
         self._thread = threading.Thread(target=self._write_groups, name="museway-journal", daemon=True)
         self._allocate()
         self._thread.start()
@@ -86,8 +87,10 @@ class Log:
 
     def reserve(self) -> None:
         """Set aside room for one record. Raises JournalFull, JournalBroken, JournalClosed."""
-        self._check()
-        room = self._segments[-1].frames_left  # nearly always enough by itself
+        if self.failure is not None or self._closing:
+            self._check()
+        last = self._segments[-1]
+        room = (last.size - last.end) // FRAME_BYTES_MAX  # `frames_left`, nearly always enough by itself
         if room <= self._reserved and sum(segment.frames_left for segment in self._segments) <= self._reserved:
             self._allocate()
         self._reserved += 1
@@ -117,7 +120,8 @@ class Log:
     def append(self, payload: bytes, ended: WhenEnded) -> int:
         """Queue one record against one reservation, which it uses up; its sequence. Never suspends, never fails for want
         of room. Raises JournalBroken, JournalClosed; then `ended` is not called."""
-        self._check()
+        if self.failure is not None or self._closing:
+            self._check()
         assert self._reserved > 0, "a record without a reservation"
         self._reserved -= 1
         sequence = self.next_sequence
@@ -126,7 +130,7 @@ class Log:
         segment = self._segment_for(len(data), sequence)
         write = _Write(segment, segment.end, data, sequence, ended)
         segment.end += len(data)
-        with self._wake:
+        with self._lock:
             self._check()
             if not self._queue:
                 self._wake.notify()  # the thread takes all there is: it waits for a first record only

@@ -101,7 +101,7 @@ class SlotFile:
 
     def begin(self, index: int, data: bytes) -> None:
         """Write the identity (`encode_identity`), then open the slot: in that order, so that an open slot has one."""
-        generation = self._generations[index] = self._generations[index] + 1
+        self._generations[index] = generation = self._generations[index] + 1
         at = HEADER_BYTES + index * SLOT_BYTES + _IDENTITY_AT
         crc = crc32(data, crc32(_GENERATION.pack(generation)))
         self._map[at : at + _PART.size + len(data)] = _PART.pack(len(data), crc, generation) + data

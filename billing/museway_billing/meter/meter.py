@@ -16,7 +16,9 @@ that was measured), `cached = min(total, max(policy, measured))` at the cached p
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from msgspec import Struct, structs
 
 from museway_billing.money import NanoUsd
 from museway_billing.prices.tariff import priced_lines, total
@@ -29,14 +31,14 @@ Reported: TypeAlias = tuple[int, int, int, int]
 """A worker's last word on a call: prompt (cached included), cached, reasoning, output (reasoning excluded)."""
 
 
-class _Produced(NamedTuple):
+class _Produced(Struct, frozen=True, gc=False):
     state: State
     reasoning: int | None
     output: int | None
     unbilled: int | None
 
 
-class _Prompt(NamedTuple):
+class _Prompt(Struct, frozen=True, gc=False):
     input: int | None
     cached_input: int | None
 
@@ -61,7 +63,7 @@ class Meter:
         """The worker's count of the prompt, `cached` included in it. -1 for a part that it did not tell."""
         if prompt >= 0:
             self.prompt_tokens = prompt
-            self.cached_tokens = min(max(cached, 0), prompt)
+            self.cached_tokens = 0 if cached <= 0 else min(cached, prompt)
 
     def delivered(self, reasoning: int, output: int) -> None:
         """Cumulative tokens whose bytes are about to leave (internal calls: that were reported).
@@ -72,8 +74,10 @@ class Meter:
             self._uncounted = True
             return
         self._uncounted = False
-        self.reasoning = max(self.reasoning, reasoning)
-        self.output = max(self.output, output)
+        if reasoning > self.reasoning:
+            self.reasoning = reasoning
+        if output > self.output:
+            self.output = output
 
     def nothing_delivered(self) -> None:
         """What was counted for delivery never left after all."""
@@ -103,7 +107,7 @@ class Meter:
         produced = self._produced(outcome, reported, worker=worker, stopped=stopped, covered=covered)
         prompt = _Prompt(0, 0) if produced.state is State.FAILED else self._billed_prompt(produced)
         if prompt.input is None:
-            produced = produced._replace(state=State.UNKNOWN)
+            produced = structs.replace(produced, state=State.UNKNOWN)
         return self._record(produced, prompt, worker=worker, ended=ended, credit=credit)
 
     def abandoned(self, *, worker: str, ended: int, credit: bool) -> UsageRecord:
@@ -147,8 +151,8 @@ class Meter:
             if identity.priced_prompt is None:
                 return _Prompt(None, None)
         charged = self.prompt_tokens if identity.priced_prompt is None else identity.priced_prompt
-        if identity.prompt_bound is not None:
-            charged = min(charged, identity.prompt_bound)
+        if identity.prompt_bound is not None and charged > identity.prompt_bound:
+            charged = identity.prompt_bound
         cached = min(charged, max(identity.policy_cached, self.cached_tokens, 0))
         return _Prompt(charged - cached, cached)
 
@@ -156,12 +160,12 @@ class Meter:
         self, produced: _Produced, prompt: _Prompt, *, worker: str | None, ended: int, credit: bool
     ) -> UsageRecord:
         identity = self.identity
-        lines = priced_lines(
+        lines = priced_lines(  # of an unknown count (None) nothing may be charged
             identity.tariff,
-            input=_known(prompt.input),
-            cached_input=_known(prompt.cached_input),
-            reasoning=_known(produced.reasoning),
-            output=_known(produced.output),
+            input=prompt.input or 0,
+            cached_input=prompt.cached_input or 0,
+            reasoning=produced.reasoning or 0,
+            output=produced.output or 0,
         )
         billed = total(lines)
         measured = self.prompt_tokens >= 0
@@ -193,11 +197,6 @@ class Meter:
             created=identity.created,
             ended=ended,
         )
-
-
-def _known(count: int | None) -> int:
-    """What may be charged of a count: nothing of an unknown one."""
-    return 0 if count is None else count
 
 
 def _within(reasoning: int, output: int, covered: int | None) -> tuple[int, int]:

@@ -33,7 +33,7 @@ def priced_lines(
 
 def total(lines: Iterable[Line]) -> NanoUsd:
     """The sum of the lines' amounts: nothing is rounded a second time."""
-    return NanoUsd(sum(line.amount_nano_usd for line in lines))
+    return NanoUsd(sum([line.amount_nano_usd for line in lines]))
 
 
 def cost(

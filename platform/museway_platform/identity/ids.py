@@ -20,7 +20,7 @@ _RANDOM_GATHERED = 4096
 class Ulids:
     """A source of ULIDs. `new_id` uses the process's own; tests bring a clock (ns since the epoch) and randomness."""
 
-    __slots__ = ("_clock_ns", "_gathered", "_millisecond", "_random", "_tail", "_time", "_used")
+    __slots__ = ("_clock_ns", "_gathered", "_millisecond", "_random", "_second", "_tail", "_time", "_used")
 
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns, random: Callable[[int], bytes] = os.urandom) -> None:
         self._clock_ns = clock_ns
@@ -46,15 +46,19 @@ class Ulids:
     def restart(self) -> None:
         """Forget the last id and what randomness is left: a forked child would else go on from its parent's."""
         self._gathered, self._used = b"", 0
+        self._second = (-1, "")  # the part of the time that stays for a second or so
         self._begin(0)
 
     def _begin(self, millisecond: int) -> None:
         self._millisecond = millisecond
         pair = _PAIRS
-        self._time = (
-            f"{pair[millisecond >> 40 & 1023]}{pair[millisecond >> 30 & 1023]}{pair[millisecond >> 20 & 1023]}"
-            f"{pair[millisecond >> 10 & 1023]}{pair[millisecond & 1023]}"
-        )
+        if millisecond >> 10 != self._second[0]:
+            self._second = (
+                millisecond >> 10,
+                f"{pair[millisecond >> 40 & 1023]}{pair[millisecond >> 30 & 1023]}{pair[millisecond >> 20 & 1023]}"
+                f"{pair[millisecond >> 10 & 1023]}",
+            )
+        self._time = self._second[1] + pair[millisecond & 1023]
         self._tail = int.from_bytes(self._take(10), "big")
 
     def _take(self, size: int) -> bytes:

@@ -36,13 +36,16 @@ class Bucket:
 
     def level_at(self, now: int) -> int:
         """Bring the level up to `now`."""
-        level = min(self.full, self.level + (now - self.at) * self.refill)
+        level = self.level + (now - self.at) * self.refill
+        if level > self.full:
+            level = self.full
         self.level, self.at = level, now
         return level
 
     def give_back(self, tokens: int, now: int) -> None:
         """Return what was taken and not used (never above the capacity), or take what was used beyond."""
-        self.level = min(self.full, self.level_at(now) + tokens * self.unit)
+        level = self.level_at(now) + tokens * self.unit
+        self.level = level if level < self.full else self.full
 
     def wait_s(self, tokens: int) -> float | None:
         """After how long `tokens` are there if nobody else asks, at the time of the last `level_at`. None: never."""

@@ -7,6 +7,7 @@ looked at first: who cannot pay hears that (402) rather than to wait (429) for a
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from museway_platform.limits import refusals
@@ -61,7 +62,9 @@ class MemoryLimiter:
         self._rules: dict[str, Rules] = {}
         self._tracks: dict[tuple[str, str], Track] = {}
         self._holds: dict[str, _Hold] = {}
-        self._ended: dict[str, None] = {}
+        self._ended: OrderedDict[str, None] = (
+            OrderedDict()
+        )  # a dict finds its oldest entry by walking over all removed ones
 
     @property
     def holds_open(self) -> int:
@@ -238,7 +241,7 @@ class MemoryLimiter:
         if hold is None:
             return None
         if len(self._ended) >= ENDED_REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+            self._ended.popitem(last=False)
         self._ended[hold_id] = None
         hold.track.account.held -= hold.amount
         for window in hold.windows:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from museway_billing.money import MTOK
-from museway_billing.prices import cover, cover_produced
+from museway_billing.money import MTOK, ceiling
+from museway_billing.prices import cover
 from museway_billing.usage import Tariff
 from museway_engine.allowance import CallSpec
 from museway_engine.run import Bound
@@ -12,13 +12,16 @@ from museway_engine.run import Bound
 def prompt_cost(tariff: Tariff, spec: CallSpec) -> int:
     """The most that the call's prompt can cost: nothing of it is cached but what policy says."""
     priced = spec.prompt_bound if spec.priced_prompt is None else min(spec.priced_prompt, spec.prompt_bound)
+    if spec.policy_cached == 0:
+        return ceiling(priced, tariff.input)
     cached = min(spec.policy_cached, priced)
     return cover(tariff, input=priced - cached, cached_input=cached)
 
 
 def tokens_cost(tariff: Tariff, spec: CallSpec, tokens: int) -> int:
     """What `tokens` of the call cost in the dearest class that they can turn out to be."""
-    return cover(tariff, reasoning=tokens) if spec.produces_reasoning else cover_produced(tariff, tokens)
+    dearest = tariff.output if tariff.output > tariff.reasoning and not spec.produces_reasoning else tariff.reasoning
+    return ceiling(tokens, dearest)
 
 
 def affordable(tariff: Tariff, spec: CallSpec, money: int) -> int:
