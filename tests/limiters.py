@@ -82,18 +82,25 @@ async def memory_world() -> World:
     return world
 
 
-async def shared_world(stack: AsyncExitStack, url: str) -> World:
-    """Over Redis, in a generation of its own: what another world left there gives way. Closed with `stack`."""
-    (world,) = await shared_worlds(stack, url, 1)
+async def shared_world(stack: AsyncExitStack, url: str, *, now_us: Callable[[], int] | None = None) -> World:
+    """Over Redis, in a generation of its own: what another world left there gives way. Closed with `stack`. `now_us`: its
+    time, where it is not the world's."""
+    (world,) = await shared_worlds(stack, url, 1, now_us=now_us)
     return world
 
 
-async def shared_worlds(stack: AsyncExitStack, url: str, processes: int) -> list[World]:
+async def shared_worlds(
+    stack: AsyncExitStack, url: str, processes: int, *, now_us: Callable[[], int] | None = None
+) -> list[World]:
     """As many processes that share one account; the first one's time is everybody's."""
+
+    def worlds_now() -> int:
+        return (worlds[0].noon + worlds[0].ns) // 1000
+
     generation = new_generation()
     worlds: list[World] = []
     for number in range(1, processes + 1):
-        limiter = SharedLimiter(f"journal_{number}", now_us=lambda: (worlds[0].noon + worlds[0].ns) // 1000)
+        limiter = SharedLimiter(f"journal_{number}", now_us=now_us or worlds_now)
         worlds.append(World(limiter, tick=1000, made=number * 1_000_000))
         # tidy: allow task: cancelled by the stack, in the next line
         running = asyncio.get_running_loop().create_task(limiter.run())

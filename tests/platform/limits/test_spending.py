@@ -91,6 +91,18 @@ async def test_a_hold_counts_in_the_period_it_was_admitted_in(new_world: NewWorl
     assert (await world.state("spend")).used == 1
 
 
+async def test_an_extension_takes_the_last_nano_and_no_more(new_world: NewWorld) -> None:
+    world = await new_world()
+    world.limiter.set_allowance("org_1", 10)
+    hold, _ = await world.held(amount=300), await world.held(amount=600)
+    refused = await world.limiter.extend(hold, amount=111, output_tokens=0)
+    assert isinstance(refused, Refused)
+    assert (refused.state.metric, refused.state.left, refused.state.held, refused.asked) == ("credit", 110, 900, 111)
+    assert isinstance(await world.limiter.extend(hold, amount=110, output_tokens=0), Admitted)
+    await world.limiter.release(hold)
+    assert (await world.limiter.balance("org_1")).available == 400
+
+
 async def test_more_used_than_held_is_kept_and_is_a_fault(new_world: NewWorld) -> None:
     world = await new_world()
     with pytest.raises(HoldFault, match="held 10 and was settled at 11"):

@@ -108,8 +108,8 @@ class SharedLimiter:
         return [hold[0] for hold in found]
 
     async def end_orphan(self, organization: str, hold_id: str, used: Used) -> None:
-        """End a dead process's hold by what the ledger has of it."""
-        await self._trips.ask(organization, "orphaned", hold_id, used.input_tokens, used.output_tokens, used.amount)
+        """End a dead process's hold by what the ledger has of it; to be followed by `forget`."""
+        await self._trips.ask(organization, "settle", hold_id, used.input_tokens, used.output_tokens, used.amount)
 
     async def forget(self, organization: str, journal: str) -> None:
         """All that `journal` held is in the ledger."""

@@ -334,21 +334,11 @@ local function finish(id, inputs, outputs, used)
     if of[2] > 0 and load_bucket(of[1]) then take(of[1], -back[of[2] + 1]) end
   end
   keep(id, false)
-  return { true, hold[4], hold[1] }
+  return { true }
 end
 
 local function settle(_, id, inputs, outputs, used) return finish(id, inputs, outputs, used) end
 local function release(_, id) return finish(id, 0, 0, 0) end
-
--- What a dead process's hold came to is in the ledger already.
-local function orphaned(_, id, inputs, outputs, used)
-  local answer = finish(id, inputs, outputs, used)
-  if answer[1] then
-    add('drained', used)
-    add('d:' .. answer[3], used)
-  end
-  return answer
-end
 
 -- money -------------------------------------------------------------------------------------------------------------
 
@@ -435,7 +425,7 @@ local function contribute(_, journal, settled, gone)
 end
 
 local forgotten = {}
--- All that this journal held is in the ledger.
+-- All that this journal held is in the ledger, whether or not that was ever told.
 local function forget(_, journal)
   add('drained', sum('y:' .. journal) - sum('d:' .. journal))
   forgotten['y:' .. journal], forgotten['d:' .. journal] = true, true
@@ -468,7 +458,7 @@ local function list(_, journal)
 end
 
 local operations = {
-  admit = admit, extend = extend, settle = settle, release = release, orphaned = orphaned, posted = posted,
+  admit = admit, extend = extend, settle = settle, release = release, posted = posted,
   drained = drained, open = open_account, window = begin_window, restore = restore, contribute = contribute,
   forget = forget, peek = peek, states = states, list = list,
 }
