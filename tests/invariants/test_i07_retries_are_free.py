@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -36,7 +36,7 @@ def event_ids(text: str) -> list[str]:
 
 
 @contextmanager
-def streaming(client: httpx2.Client, key: str, request: dict[str, Any], **headers: str) -> Iterator[Iterator[str]]:
+def streaming(client: httpx2.Client, key: str, request: dict[str, Any], **headers: str) -> Generator[Iterator[str]]:
     """A stream's lines. Leaving hangs up."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     with client.stream("POST", CHAT, json=request, headers={"idempotency-key": key, **named}) as answer:
@@ -142,7 +142,7 @@ def test_a_key_that_is_none(start_gateway: StartGateway, fake_worker: FakeWorker
     gateway = start_gateway([fake_worker.url])
     customer = gateway.customer()
     with gateway.client(customer.secret) as client:
-        answer = client.post(CHAT, json=body(), headers={"idempotency-key": key.encode("latin-1")})
+        answer = client.post(CHAT, json=body(), headers={b"idempotency-key": key.encode("latin-1")})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Idempotency-Key")
         assert post(client, "x" * 255, body()).status_code == 200
 
@@ -352,6 +352,26 @@ class TestKill9:
         assert again.headers["idempotent-replayed"] == "true"
         assert again.content == first.content
         assert len(compare(fake_worker, gateway)[1]) == 1
+
+
+def test_the_secret_was_rotated(start_gateway: StartGateway, fake_worker: FakeWorker, database: str) -> None:
+    """What was kept under the older secret is still found and read; what is new goes under the newest."""
+    old, new = "o" * 40, "n" * 40
+    gateway = start_gateway([fake_worker.url], secret_keys=old)
+    customer = gateway.customer()
+    with gateway.client(customer.secret) as client:
+        first = post(client, "k", body())
+    gateway.stop()
+    rotated = Gateway(database, [fake_worker.url], gateway.data_dir, {"MUSEWAY_SECRET_KEYS": f"{new},{old}"})
+    try:
+        rotated.start()
+        with rotated.client(customer.secret) as client:
+            again = post(client, "k", body())
+            assert_reused(post(client, "k", body(max_tokens=3)))
+    finally:
+        rotated.close()
+    assert again.content == first.content
+    assert len(compare(fake_worker, rotated)[1]) == 1
 
 
 def test_the_official_client(start_gateway: StartGateway, fake_worker: FakeWorker) -> None:

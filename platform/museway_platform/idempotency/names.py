@@ -39,6 +39,10 @@ class Name(Struct, frozen=True):
     _secret: bytes
     _context: bytes
 
+    def __repr__(self) -> str:
+        """Without the secret and the key."""
+        return f"Name({self.hash.hex()})"
+
     def cipher(self) -> AESGCM:
         """Made of our secret and the raw key: neither alone opens what it closes."""
         derive = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"museway replay\0" + self._context)

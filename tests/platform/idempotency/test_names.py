@@ -34,6 +34,12 @@ def test_a_body_is_known_by_what_it_says() -> None:
     assert name(namer, body={"a": 1}).fingerprint != name(Namer([OLD]), body={"a": 1}).fingerprint
 
 
+def test_it_does_not_show_what_it_is_made_of() -> None:
+    made = name(Namer([NEW]), key=b"raw-key")
+    assert "raw-key" not in f"{made!r} {made}"
+    assert repr(made) == f"Name({made.hash.hex()})"
+
+
 def test_older_secrets_come_after_the_newest() -> None:
     both = Namer([NEW, OLD]).names(project="prj_a", route="/r", key=b"k", body="x")
     assert both == [name(Namer([NEW])), name(Namer([OLD]))]
