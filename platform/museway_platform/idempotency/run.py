@@ -94,6 +94,7 @@ class Run:
         """Nothing more comes; with `error` readers raise it once they have taken the rest."""
         self.is_over = True
         self.error = error
+        self._abandon = _nothing  # it holds the run: nothing is left to the collector
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -62,6 +64,29 @@ async def test_new_then_running_then_done_then_nothing_in_memory(registry: Regis
         kept = await registry.read(names(number)[0])
         assert kept is not None
         assert kept.entries == [b"a", b"b"]
+
+
+async def test_an_answer_goes_with_its_last_reader(registry: Registry[Run]) -> None:
+    """By itself, not with the next round of the collector, which is seldom."""
+
+    async def work(run: Run) -> None:
+        await run.gate()
+        await registry.keep(run, [b"a"])
+        run.append(b"a")
+        run.end()
+
+    async def one() -> weakref.ref[Run]:
+        run = run_of()
+        registry.start(run, work)
+        await read_all(run)
+        return weakref.ref(run)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert (await one())() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_failure_is_everybodys_and_frees_the_key(registry: Registry[Run]) -> None:
