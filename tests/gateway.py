@@ -127,6 +127,10 @@ class Gateway:
             **options,
         )
 
+    def use_database(self, dsn: str) -> None:
+        """From the next start on, and for commands, another database."""
+        self.dsn = self._environment["MUSEWAY_DATABASE_URL"] = dsn
+
     def kill(self) -> None:
         """`kill -9` of the whole process group, at once."""
         assert self._process is not None

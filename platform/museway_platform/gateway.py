@@ -20,7 +20,7 @@ from typing import Self
 from litestar import Litestar
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from museway_billing.journal import Journal
+from museway_billing.journal import Journal, keeping
 from museway_billing.journal.drain import Drain, OnDrained
 from museway_billing.journal.recovery import claim_dead
 from museway_billing.ledger import sweep
@@ -113,6 +113,7 @@ class Process:
         pool = await stack.enter_async_context(open_pool(self._dsn))
         journals = settings.data_dir / "journal"
         journals.mkdir(parents=True, exist_ok=True)
+        keeping.keep_drained(journals)
         name = f"gateway-{os.getpid()}"
         journal = await Journal.open(journals, process=name, segment_bytes=settings.journal_segment_bytes)
         stack.push_async_callback(journal.close)
@@ -172,6 +173,7 @@ class Process:
         background.start("watch", watch.run())
         background.start("drain", drain.run())
         background.start("sweep", sweep.run(pool))
+        background.start("kept journals", keeping.run(journals))
         background.start("recovery", _keep_recovering(drain, limiter, journals, settings.recovery_interval_s))
         await watch.caught_up()
         if isinstance(limiter, SharedLimiter) and redis_url is not None:

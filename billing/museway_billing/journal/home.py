@@ -16,6 +16,7 @@ from types import TracebackType
 from zlib import crc32
 
 from museway_billing.journal.format import FORMAT_VERSION, READABLE, JournalDamaged, OtherVersion
+from museway_billing.journal.keeping import retire_all
 
 
 class Home:
@@ -83,6 +84,7 @@ class Home:
 
     def remove(self) -> None:
         """Delete the folder: everything in it is in PostgreSQL. The lock is freed last."""
+        retire_all(self.path)
         (self.path / "epoch").unlink(missing_ok=True)
         shutil.rmtree(self.path)
         self.release()

@@ -29,6 +29,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we were stopped in the middle of a transaction
     asyncpg.InternalClientError,  # of a connection whose server died between two messages: it knows no state for that
 )
 """Errors after which the same batch may succeed later, unchanged: PostgreSQL is away, full, or chose us as a victim."""

@@ -19,6 +19,7 @@ from museway_billing.journal.format import (
     refuse_other_version,
     segment_paths,
 )
+from museway_billing.journal.keeping import retire
 from museway_billing.usage import UsageRecord
 
 _CHUNK_BYTES = 1 << 19
@@ -138,14 +139,14 @@ class Tail:
         return read_frame(data, 0, self._next) is not None
 
     def drained(self, sequence: int) -> None:
-        """Everything up to `sequence` is in PostgreSQL: delete the segments that hold nothing after it, but the last."""
+        """Everything up to `sequence` is in PostgreSQL: let go of the segments that hold nothing after it, but the last."""
         self.drained_sequence = sequence
         if self._needed is not None:
             sequence = min(sequence, self._needed() - 1)
         segments = segment_paths(self._home)
         for (_, path), (following, _) in pairwise(segments):
             if following - 1 <= sequence and path not in self.damaged:
-                path.unlink()
+                retire(path)
 
 
 def last_sequence(home: Path) -> int:

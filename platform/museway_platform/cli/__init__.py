@@ -19,6 +19,8 @@ _COMMANDS = {
     "worker": ("museway_platform.cli.worker", "One SGLang worker with the right flags for this machine"),
     "engine": ("museway_platform.cli.engine", "Install the engine's own environment and model"),
     "migrate": ("museway_platform.cli.migrate", "Bring the database's schema to its newest version"),
+    "backup": ("museway_platform.cli.backup", "The database and the journals, consistent, into a folder"),
+    "restore": ("museway_platform.cli.restore", "A backup into an empty database, drained again to the present"),
     "orgs": ("museway_platform.cli.orgs", "Organizations: create, list, show, set"),
     "projects": ("museway_platform.cli.projects", "Projects of an organization: create, list"),
     "keys": ("museway_platform.cli.keys", "API keys: create, list, rotate, revoke"),
