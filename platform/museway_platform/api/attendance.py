@@ -47,8 +47,9 @@ class Attendance:
 
     def _look_round(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look_round) if self._visits else None
-        for visit in self._visits:
-            visit.look()
+        for visit in [*self._visits]:
+            if visit.is_looked_after():
+                self._visits.discard(visit)
 
 
 class Visit:
@@ -76,15 +77,17 @@ class Visit:
         self._has_body = True
         self._rounds = 0
 
-    def look(self) -> None:
-        """The timer's look, every `LOOK_S`."""
+    def is_looked_after(self) -> bool:
+        """The timer's look, every `LOOK_S`. True: it need not come again."""
         self._rounds += 1
         if not self._has_body:
             if self._rounds * LOOK_S > self._attendance.body_s:
                 self._end(body_too_slow(self._attendance.body_s))
-        elif self._rounds == 2:
+        elif self._rounds >= 2:
             # tidy: allow task: owned by this visit, cancelled in __exit__
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
+            return True
+        return False
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
