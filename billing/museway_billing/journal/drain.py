@@ -172,6 +172,8 @@ class Drain:
             self._partitions_made = now
 
     async def _drain(self, source: Source) -> None:
+        if not source.tail.is_there:
+            raise Fenced(source.tail.id, source.tail.epoch)  # who claimed it has finished with it
         while True:
             if not source.registered:
                 await self._register(source)

@@ -66,6 +66,11 @@ class Tail:
         self._next = 1
         self._offset = SEGMENT_HEADER_BYTES
 
+    @property
+    def is_there(self) -> bool:
+        """False where somebody has removed the folder: a missing file must not pass for a database that is away."""
+        return (self._home / "epoch").exists()
+
     def seek(self, drained: int) -> None:
         """Continue after record `drained`, the last one that is in PostgreSQL."""
         self.drained_sequence = drained

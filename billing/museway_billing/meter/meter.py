@@ -195,7 +195,7 @@ class Meter:
             amount_nano_usd=billed,
             credited_nano_usd=billed if credit else NanoUsd(0),
             created=identity.created,
-            ended=ended,
+            ended=max(ended, identity.created),  # the wall clock may have been set back meanwhile
         )
 
 
