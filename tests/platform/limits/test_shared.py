@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from limiters import DAY, SECOND, World, connect, new_generation, opened, shared_world, shared_worlds, used
+from limiters import DAY, SECOND, World, connect, new_generation, ns, opened, shared_world, shared_worlds, used
 from museway_platform.limits.limiter import Admitted, HoldFault, LimiterUnavailable, Refused, Subject
 from museway_platform.limits.policy import Cap, Period, RateLimit
 from museway_platform.limits.shared.limiter import SharedLimiter
@@ -103,6 +103,10 @@ async def test_buckets_neither_drift_nor_round(
 
 @REUSED
 @given(at=st.integers(SECOND, 400 * 365 * DAY), period=st.sampled_from(["day", "week", "month", "total"]))
+@example(at=ns(2100, 2, 28, 23, 59, 59), period="month")
+@example(at=ns(2100, 3, 1), period="month")
+@example(at=ns(2100, 3, 31), period="month")
+@example(at=ns(2000, 2, 29), period="month")
 async def test_periods_are_the_calendars(world: World, at: int, period: Period) -> None:
     world.noon, world.ns = at - at % 1000, 0
     world.made += 1
