@@ -28,11 +28,17 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we were stopped in the middle of a transaction
     asyncpg.InternalClientError,  # of a connection whose server died between two messages: it knows no state for that
 )
 """Errors after which the same work may succeed later, unchanged. Any other error is a fault of the statement."""
 
-_SERVER_SETTINGS = {"application_name": "museway", "timezone": "UTC"}
+_SERVER_SETTINGS = {
+    "application_name": "museway",
+    "timezone": "UTC",
+    # A process that is stopped in the middle of a transaction holds locks that its successor waits for.
+    "idle_in_transaction_session_timeout": "5s",
+}
 
 
 @asynccontextmanager
