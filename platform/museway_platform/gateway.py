@@ -38,6 +38,7 @@ from museway_platform.api.metrics import Gauges, Metrics, WorkerGauge
 from museway_platform.api.observe import Observer
 from museway_platform.api.parts import Holder, Parts
 from museway_platform.api.request_log import RequestLog
+from museway_platform.database.clock import ClockSkew
 from museway_platform.database.lease import AnotherProcess, only_process
 from museway_platform.database.pool import Connection, open_pool
 from museway_platform.database.watch import Watch
@@ -159,7 +160,8 @@ class Process:
         async def read_prices(connection: Connection) -> None:
             serving.book = await prices.load(connection)
 
-        watch = Watch(self._dsn, CHANNELS, (directory.poll, feed.poll, read_prices))
+        skew = ClockSkew()
+        watch = Watch(self._dsn, CHANNELS, (directory.poll, feed.poll, read_prices, skew.poll))
 
         async def tell_all() -> None:
             feed.reload()
@@ -198,7 +200,7 @@ class Process:
             names=names,
             body_limit=settings.body_bytes_max,
         )
-        metrics.watch(lambda: _gauges(limiter, journal, drain, serving))
+        metrics.watch(lambda: _gauges(limiter, journal, drain, serving, skew))
         self._holder.fill(
             Parts(
                 pool=pool,
@@ -305,7 +307,9 @@ def _missing(engine: Engine, serving: Serving, limiter: MemoryLimiter | SharedLi
     return missing
 
 
-def _gauges(limiter: MemoryLimiter | SharedLimiter, journal: Journal, drain: Drain, serving: Serving) -> Gauges:
+def _gauges(
+    limiter: MemoryLimiter | SharedLimiter, journal: Journal, drain: Drain, serving: Serving, skew: ClockSkew
+) -> Gauges:
     return Gauges(
         holds_open=limiter.holds_open,
         open_slots=journal.open_slots,
@@ -314,6 +318,7 @@ def _gauges(limiter: MemoryLimiter | SharedLimiter, journal: Journal, drain: Dra
         drain_lag_s=drain.lag_ns / 1e9,
         draining=serving.draining,
         workers=tuple(WorkerGauge(w.url, w.ready, w.in_flight) for w in serving.engine.workers()),
+        clock_skew_s={"postgresql": skew.seconds},
     )
 
 

@@ -42,6 +42,7 @@ def _ours() -> dict[str, set[str]]:
             drain_lag_s=0.0,
             draining=False,
             workers=(worker,),
+            clock_skew_s={"postgresql": 0.0},
         )
     )
     metrics.request(route="/v1/chat/completions", status=200, mode="instant", seconds=1.0, first_token_s=0.1)

@@ -37,6 +37,8 @@ class Gauges(Struct, frozen=True, kw_only=True):
     drain_lag_s: float
     draining: bool
     workers: tuple[WorkerGauge, ...]
+    clock_skew_s: Mapping[str, float | None] = {}
+    """How far the clock of each store is ahead of this process's; None where it was not asked yet."""
 
 
 class _Histogram:
@@ -136,6 +138,11 @@ def _gauge_families(now: Gauges | None) -> Iterator[Metric]:
         for worker in () if now is None else now.workers:
             family.add_metric((worker.url,), float(of(worker)))
         yield family
+    skews = GaugeMetricFamily("museway_clock_skew_seconds", "A store's clock less this process's.", labels=("store",))
+    for store, seconds in () if now is None else now.clock_skew_s.items():
+        if seconds is not None:
+            skews.add_metric((store,), seconds)
+    yield skews
 
 
 def _counter(name: str, help_: str, labels: tuple[str, ...], values: Mapping[_Key, int]) -> Metric:

@@ -64,6 +64,7 @@ def test_gauges_are_read_at_the_scrape() -> None:
             drain_lag_s=0.5,
             draining=False,
             workers=(WorkerGauge("http://w:1", True, 7),),
+            clock_skew_s={"postgresql": -0.25, "redis": None},
         )
     )
     assert samples(metrics)["museway_holds_open",] == 1
@@ -73,6 +74,8 @@ def test_gauges_are_read_at_the_scrape() -> None:
     assert seen["museway_drain_lag_seconds",] == 0.5
     assert seen["museway_worker_ready", "http://w:1"] == 1
     assert seen["museway_worker_inflight", "http://w:1"] == 7
+    assert seen["museway_clock_skew_seconds", "postgresql"] == -0.25
+    assert ("museway_clock_skew_seconds", "redis") not in seen, "unknown is not zero"
 
 
 def test_all_families_are_there_before_anything_happened() -> None:
