@@ -173,7 +173,10 @@ async def test_a_dead_processs_holds_end_by_what_the_ledger_has(stack: AsyncExit
     assert isinstance(await shared(dead).extend(billed, amount=1, output_tokens=0), Refused)
     await dead.limiter.settle(billed, used(amount=99))
     await dead.limiter.release(nothing)
-    assert (await peer.balance("org_1")).available == 926
+    with pytest.raises(LimiterUnavailable):
+        await dead.admit(amount=1)
+    said = await peer.balance("org_1")
+    assert (said.available, said.held) == (926, 0)
 
 
 async def test_what_is_drained_is_told_in_sum(world: World) -> None:

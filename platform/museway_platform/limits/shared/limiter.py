@@ -123,10 +123,6 @@ class SharedLimiter:
         ]
         await answers_of(opened)
 
-    @property
-    def organizations(self) -> list[str]:
-        return list(self._accounts)
-
     def told(self) -> None:
         self.is_told = True
         if self.is_open:
@@ -235,7 +231,9 @@ class SharedLimiter:
             case "again":
                 raise HoldFault(f"{hold_id} was admitted before")
             case "closed":
-                raise LimiterUnavailable(f"a cap of {subject.key} has no window yet")
+                raise LimiterUnavailable(
+                    f"a cap of {subject.key} has no window yet, or this process was taken for dead"
+                )
             case _:
                 return layout.refused(said, subject.organization, amount, asked, now)
 

@@ -187,13 +187,16 @@ class Membership:
 
     async def _bury(self, connection: Connection, members: list[Member]) -> None:
         """End the holds of processes whose journal is in the ledger to its end."""
-        for member in members:
-            if not member.gone or member.journal == self._limiter.journal or not self._limiter.is_told:
-                continue
-            organizations = self._limiter.organizations
+        gone = [member.journal for member in members if member.gone and member.journal != self._limiter.journal]
+        if not gone:
+            return
+        organizations = await store.organizations(connection)
+        if not all(map(self._limiter.knows, organizations)):
+            return  # a new one is on its way here: the dead may have held of it
+        for journal in gone:
             for start in range(0, len(organizations), _AT_A_TIME):
-                await self._end_holds(connection, member.journal, organizations[start : start + _AT_A_TIME])
-            await store.leave(connection, member.journal)
+                await self._end_holds(connection, journal, organizations[start : start + _AT_A_TIME])
+            await store.leave(connection, journal)
 
     async def _end_holds(self, connection: Connection, journal: str, organizations: list[str]) -> None:
         found = await asyncio.gather(*(self._limiter.orphans(one, journal) for one in organizations))

@@ -11,8 +11,8 @@ compared with a hold's amount (below 2^52), where the rounding of a sum beyond 2
 level is whole tokens and a remainder in token x microseconds of its window, so it neither drifts nor rounds.
 
 The account's fields: generation, n (counts changes), sequence (of money in; absent until opened), ahead, left (posted -
-undrained - held), held, settled and drained (in sum), y:<journal> and d:<journal> (the same by process), b:<bucket>,
-c:<gate>, w:<scope id>: its windows. A window once begun counts on whether or not a cap stands on it.
+undrained - held), held, settled and drained (in sum), y:<journal> and d:<journal> (the same by process), dead (journals
+of late, of processes that may still wake), b:<bucket>, c:<gate>, w:<scope id>: its windows. A window once begun counts on whether or not a cap stands on it.
 ]]
 local account, holds_key, ended_key = KEYS[1], KEYS[2], KEYS[3]
 local pack, unpack, floor, format = cmsgpack.pack, cmsgpack.unpack, math.floor, string.format
@@ -54,7 +54,7 @@ local function sum(name) return tonumber(field(name) or 0) + (added[name] or 0) 
 local function exact(name) return { field(name) or '0', added[name] or 0 } end
 local function money() return { exact('left'), exact('held'), exact('settled'), exact('drained') } end
 
-local HEAD = { 'generation', 'n', 'sequence', 'left', 'held', 'settled', 'drained' }
+local HEAD = { 'generation', 'n', 'sequence', 'left', 'held', 'settled', 'drained', 'dead' }
 for index, text in ipairs(redis.call('HMGET', account, spread(HEAD))) do raw[HEAD[index]] = text end
 
 local stored = tonumber(raw.generation or -1)
@@ -63,7 +63,7 @@ if tonumber(stored == generation and raw.n or 0) < seen then return pack({ 'lost
 if stored < generation then
   if not entering then return pack({ 'closed' }) end
   redis.call('DEL', account, holds_key, ended_key)
-  raw = { generation = false, n = false, sequence = false, left = false, held = false, settled = false, drained = false }
+  for _, name in ipairs(HEAD) do raw[name] = false end
   put('generation', format('%.0f', generation))
 end
 if not raw.sequence and not entering then return pack({ 'closed' }) end
@@ -250,9 +250,17 @@ local function current(scopes)
   return places
 end
 
+local function is_dead(journal)
+  for _, dead in ipairs(raw.dead and unpack(raw.dead) or {}) do
+    if dead[1] == journal then return true end
+  end
+  return false
+end
+
 -- track: {allowance, buckets, gates {name, capacity}, caps {scope, period, amount}, scopes}
 local function admit(track, id, key, amount, inputs, outputs)
   if hold_of(id) or was_ended(id) then return { 'again' } end
+  if is_dead(owner) then return { 'closed' } end
   if sum('left') + track[1] < amount then return { 'credit', money() } end
   local full, places = false, {}
   for index, cap in ipairs(track[4]) do
@@ -425,10 +433,15 @@ local function contribute(_, journal, settled, gone)
 end
 
 local forgotten = {}
--- All that this journal held is in the ledger, whether or not that was ever told.
+-- All that this journal held is in the ledger, whether or not that was ever told. Nothing more is admitted for it.
 local function forget(_, journal)
   add('drained', sum('y:' .. journal) - sum('d:' .. journal))
   forgotten['y:' .. journal], forgotten['d:' .. journal] = true, true
+  local dead = { { journal, now } }
+  for _, other in ipairs(raw.dead and unpack(raw.dead) or {}) do
+    if other[2] > now - DAY and other[1] ~= journal then dead[#dead + 1] = other end
+  end
+  put('dead', pack(dead))
   return { true }
 end
 

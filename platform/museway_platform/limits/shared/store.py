@@ -80,6 +80,11 @@ async def leave(connection: Connection, journal: str) -> None:
     await connection.execute("delete from platform.limiter_member where journal = $1", journal)
 
 
+async def organizations(connection: Connection) -> list[str]:
+    """Of all that may have an account."""
+    return [row["id"] for row in await connection.fetch("select id from platform.organization order by id")]
+
+
 async def used(connection: Connection, hold_ids: Sequence[str]) -> dict[str, Used]:
     """What the ledger has of these holds; nothing of those that came to nothing."""
     requests = ["req_" + hold_id.removeprefix("hold_") for hold_id in hold_ids]
