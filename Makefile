@@ -62,3 +62,8 @@ format: install ## Let ruff format and mend what it can
 .PHONY: bench
 bench: install ## The gateway against a fake engine, beside a skeleton and nginx: tests/bench/RESULTS.md
 	PYTHONPATH=tests $(BIN)/python -m bench.run
+
+.PHONY: chaos
+chaos: install ## Faults in large numbers and every mutant, from one seed (CHAOS_SEED=… repeats it; under an hour)
+	@seed=$${CHAOS_SEED:-$$($(BIN)/python -c 'import secrets; print(secrets.randbelow(1000000000))')}; echo "chaos: CHAOS_SEED=$$seed"; \
+	CHAOS=1 CHAOS_SEED=$$seed $(BIN)/pytest -q tests/faults $(PYTEST)

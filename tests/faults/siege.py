@@ -219,17 +219,24 @@ class Siege:
         forgiven: Sequence[re.Pattern[str]] = (),
         overrun: bool = False,
         unread: bool = False,
+        fenced_at: float | None = None,
         again: bool = True,
     ) -> Verdict:
         """Everything settles, then: the worker's book, the export, the clients, the balance and the books agree.
 
         `killed`: the gateway was, so that it may not have read a count that the worker sent, and clients saw it break.
         `forgiven`: other problems that clients may have been shown. `overrun`: the worker made tokens that nobody had
-        asked for. `unread`: the gateway stopped reading what the worker went on to say. `again`: a request is served at the end.
+        asked for. `unread`: the gateway stopped reading what the worker went on to say. `fenced_at`
+        (monotonic): what the gateway began from then on, until it noticed that it had been fenced, is nobody's to bill.
+        `again`: a request is served at the end.
         """
-        book = [entry for entry in self.worker.wait_idle(_IDLE_S) if entry.rid.startswith("req_")][self._calls :]
+        book = [entry for entry in self.worker.wait_idle(_IDLE_S) if entry.rid.startswith("req_")]
+        book, calls = book[self._calls :], len(book)
         wait_at_rest(self.gateway)
         records = self.records()
+        if fenced_at is not None:
+            recorded = {record.rid for record in records}
+            book = [entry for entry in book if entry.began < fenced_at or entry.rid in recorded]
         delivered = [one for load in self._loads for one in load.delivered]
         patterns = [*forgiven, *([BROKEN] if killed else [])]
         told = [_excused(one, patterns, overrun=overrun) for one in delivered]
@@ -240,7 +247,7 @@ class Siege:
         ]
         assert not found, "\n".join(f"{one.about}: {one.what}" for one in found[:_SHOWN])
         self._reconcile()
-        self._calls += len(book)
+        self._calls = calls
         self._judged |= {record.id for record in records}
         self._balance = after
         self._loads.clear()
