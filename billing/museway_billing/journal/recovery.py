@@ -7,8 +7,8 @@
 - A slot that says its record is in the log, where the log has it no more, makes a record at its counts and gives it back:
   our disk lost what the call ended as. So does nothing that could not be read make a record: the folder is set aside.
 - The holds of all these calls end by what their records say, or are released where nothing was sent.
-- What was interrupted is given back where the customer can repeat the request for its answer (an Idempotency-Key, I7), or
-  never saw what was made (an agent of a mode). Without either, what was delivered is billed (I1).
+- What was interrupted is given back by the table of refunds: where the customer can repeat the request for its answer (an
+  Idempotency-Key, I7), or never saw what was made (an agent of a mode). Without either, what was delivered is billed (I1).
 
 Recovered records are appended to the folder's own log before anything else happens, so that a recovery that dies itself is
 recovered the same way. Everything here blocks: run it in a thread.
@@ -36,8 +36,9 @@ from museway_billing.journal.home import Home, sync_folder
 from museway_billing.journal.slots import SlotImage, SlotState, header_is_whole, read_slots
 from museway_billing.journal.tail import RECOVERY_JUMP, Tail, has_hole, last_sequence
 from museway_billing.meter import from_slot
+from museway_billing.meter.refunds import REFUNDS, Outcome
 from museway_billing.money import NanoUsd
-from museway_billing.usage import UsageRecord
+from museway_billing.usage import CallIdentity, UsageRecord
 
 log = logging.getLogger("museway.recovery")
 
@@ -178,6 +179,7 @@ def _logged(home: Home, wanted: set[str]) -> list[UsageRecord]:
 def _record(slot: SlotImage, ended: int, *, lost: bool) -> UsageRecord:
     identity = slot.identity
     assert identity is not None
+    outcome = Outcome.RECORD_LOST if lost else _outcome(identity)
     return from_slot(
         identity,
         worker=slot.worker or "unknown",
@@ -186,8 +188,14 @@ def _record(slot: SlotImage, ended: int, *, lost: bool) -> UsageRecord:
         reasoning=slot.reasoning,
         output=slot.output,
         ended=max(ended, identity.created),
-        credit=lost or bool(identity.idempotency_hash) or identity.internal,
+        credit=REFUNDS[outcome].given_back,
     )
+
+
+def _outcome(identity: CallIdentity) -> Outcome:
+    if identity.internal:
+        return Outcome.PROCESS_DIED_INTERNAL
+    return Outcome.PROCESS_DIED_KEYED if identity.idempotency_hash else Outcome.PROCESS_DIED
 
 
 def _append(home: Home, records: list[UsageRecord]) -> None:

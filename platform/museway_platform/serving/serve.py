@@ -12,12 +12,12 @@ from typing import Self, cast
 
 from msgspec import Struct, structs
 
+from museway_billing.meter.refunds import REFUNDS
 from museway_billing.prices import PriceBook
 from museway_billing.usage import Tariff
 from museway_engine.allowance import AllowanceRefused
 from museway_engine.completion import Completion
 from museway_engine.engine import Engine
-from museway_engine.errors import InvalidForModel
 from museway_engine.events import AnyEvent, Chosen, Done, Finish, Output, Reasoning
 from museway_engine.pool.isolation import cache_salt
 from museway_engine.run import Prepared
@@ -27,6 +27,7 @@ from museway_platform.serving.admission import Admission, Budget, RequestAllowan
 from museway_platform.serving.bill import Bill, make_bill
 from museway_platform.serving.fit import fit_max_cost
 from museway_platform.serving.refusals import Denied, Draining, Forbidden
+from museway_platform.serving.settlement import outcome_of
 
 Run = AbstractAsyncContextManager[AsyncIterator[Sequence[AnyEvent]]]
 
@@ -243,9 +244,9 @@ class Answer:
         return self._allowance.failed
 
     def broke_off(self, error: Exception) -> None:
-        """A stream ends by `error` after text had left. Given back where the failure is ours; a request that could not be
-        answered as it is (a grammar that does not compile) would else be a way to have its chain for nothing."""
-        if not isinstance(error, InvalidForModel | Denied):
+        """A stream ends by `error` after text had left. The table of refunds says what that means; a request that could not
+        be answered as it is (a grammar that does not compile) would else be a way to have its chain for nothing."""
+        if REFUNDS[outcome_of(error)].given_back:
             self.fail()
 
     @property

@@ -7,12 +7,26 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
+from museway_billing.meter.refunds import Outcome
 from museway_billing.money import NanoUsd
 from museway_billing.usage import State, UsageRecord
+from museway_engine.errors import InvalidForModel
 from museway_platform.limits.limiter import Used
 from museway_platform.serving.metering import CallMeter
+from museway_platform.serving.refusals import Denied
 
 log = logging.getLogger("museway.admission")
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """What it means for the bill that a stream ended by `error` after text had left."""
+    match error:
+        case InvalidForModel():
+            return Outcome.UNANSWERABLE
+        case Denied():
+            return Outcome.LIMIT_REACHED
+        case _:
+            return Outcome.BROKE_OFF
 
 
 def given_back(record: UsageRecord) -> UsageRecord:
