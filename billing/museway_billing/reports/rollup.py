@@ -40,7 +40,7 @@ def roll_up(records: Iterable[UsageRecord], new_requests: Iterable[str]) -> list
         hour = record.created - record.created % _HOUR
         place = (record.organization, hour, record.project, record.key, record.mode, record.model)
         for line in record.lines:
-            part = sums.setdefault((*place, line.token_class.value), [0, 0, 0, 0])
+            part = sums.setdefault((*place, line.token_class), [0, 0, 0, 0])
             part[0] += line.tokens
             part[1] += line.amount_nano_usd
         first = record.request_id in uncounted

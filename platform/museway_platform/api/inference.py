@@ -76,7 +76,7 @@ class ChatCompletions:
                 await self._keyed.answer(scope, exchange, seen, principal, call)
                 return
             async with self._serving.serve(principal, call.completion, call.max_cost_nano_usd) as served:
-                seen.mode = served.prepared.resolved.value
+                seen.mode = served.prepared.resolved
                 if call.completion.stream:
                     await self._stream(call, served, exchange, seen)
                 else:

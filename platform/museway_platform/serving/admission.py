@@ -197,8 +197,8 @@ class RequestAllowance:
             organization=principal.organization,
             project=principal.project,
             key=principal.key,
-            mode=self.prepared.resolved.value,
-            phase=spec.phase.value,
+            mode=self.prepared.resolved,  # a StrEnum is its word: `.value` costs two calls
+            phase=spec.phase,
             agent=spec.agent,
             model=completion.model,
             tariff=self.tariff,
@@ -383,7 +383,7 @@ def _ask(prepared: Prepared, budget: Budget, reasoning: int, output: int) -> Ask
     return Ask(
         # One hold a request, so they share the ULID; a second ask of one request follows a refusal, which debited nothing.
         hold_id="hold_" + prepared.completion.request_id.removeprefix("req_"),
-        subject=Subject(principal.organization, principal.project, principal.key, prepared.resolved.value),
+        subject=Subject(principal.organization, principal.project, principal.key, prepared.resolved),
         input_tokens=first.input + first.cached_input,
         output_tokens=reasoning + output,
         amount=amount if budget.max_cost is None else min(amount, budget.max_cost),

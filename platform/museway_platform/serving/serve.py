@@ -81,7 +81,7 @@ class Serving:
         """The prices in force now for the mode that will run. Raises UnknownPrice."""
         if time.time() >= self._tariffs_until or self._tariffs_of is not self.book:
             self._forget_tariffs()
-        key = (organization, prepared.completion.model, prepared.resolved.value)
+        key = (organization, prepared.completion.model, prepared.resolved)
         tariff = self._tariffs.get(key)
         if tariff is None:
             tariff = self._tariffs[key] = self.book.tariff(*key, datetime.now(UTC))
