@@ -15,7 +15,6 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Generator, Mapping
-from itertools import count
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,7 +22,7 @@ from msgspec import Struct
 
 from museway import errors
 from museway._call import Call
-from museway.errors import InvalidAnswerError, MusewayError, status_error
+from museway.errors import ConflictError, InvalidAnswerError, MusewayError, status_error
 from museway.retry import RetryPolicy
 
 Result = TypeVar("Result")
@@ -76,6 +75,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 RETRY_COUNT: Final = "x-museway-retry-count"
+IN_PROGRESS: Final = "request_in_progress"
+IN_PROGRESS_TRIES: Final = 40
+"""Another process of the server answers this request: one of so many connections reaches it, or finds the answer."""
 
 
 def new_key() -> str:
@@ -93,8 +95,9 @@ def exchange(call: Call[Any], attempt: Attempt) -> Flow[Answered]:
     if content is not None:
         headers["content-type"] = "application/json"
     headers["accept"] = "text/event-stream" if attempt.stream else "application/json"
-    for tried in count(1):
-        headers[RETRY_COUNT] = str(tried - 1)
+    tried = elsewhere = 0
+    while True:
+        headers[RETRY_COUNT] = str(tried + elsewhere)
         got = yield Send(call.method, call.target(), dict(headers), content, attempt.timeout_s)
         if isinstance(got, Head):
             answered = yield from _answer(call, attempt, got)
@@ -102,11 +105,15 @@ def exchange(call: Call[Any], attempt: Attempt) -> Flow[Answered]:
                 return answered
             got = answered
         assert isinstance(got, MusewayError)
-        seconds = attempt.policy.delay_s(tried, got, random.random)
+        if isinstance(got, ConflictError) and got.code == IN_PROGRESS and elsewhere < IN_PROGRESS_TRIES:
+            elsewhere += 1
+            seconds = got.retry_after if attempt.policy.max_retries else None
+        else:
+            tried += 1
+            seconds = attempt.policy.delay_s(tried, got, random.random)
         if seconds is None:
             raise got
         yield Wait(seconds)
-    raise AssertionError("count ends")
 
 
 def _answer(call: Call[Any], attempt: Attempt, head: Head) -> Flow[Answered | MusewayError]:

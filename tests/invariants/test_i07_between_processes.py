@@ -10,9 +10,11 @@ import httpx2
 import pytest
 
 from customers import Customer
+from doubles.tcp_proxy import TcpProxy, Toward, proxy_in_thread
 from doubles.worker_process import Behaviour, FakeWorker, Options
 from gateway import Gateway, StartGateway
 from invariants.ledgerbook import calls
+from museway import Museway, RetryPolicy
 from redis_server import ValkeyServer
 
 CHAT = "/v1/chat/completions"
@@ -85,6 +87,30 @@ def test_running_in_the_other(two: tuple[Gateway, Gateway], worker: FakeWorker, 
     assert code(post(two[1], customer, stream=True, max_tokens=9)) == (422, "idempotency_key_reused")
     assert code(post(two[1], customer, "other", stream=True, last=first)) == (409, "stream_restarted")
     assert len(calls(worker)) == 1
+
+
+def cut_after(proxy: TcpProxy, size: int) -> None:
+    proxy.faults.cut_after = {Toward.CLIENT: size}
+
+
+def test_the_sdk_finds_the_process_that_runs_it(
+    start_gateway: StartGateway, worker: FakeWorker, redis: ValkeyServer
+) -> None:
+    """Two processes behind one port; every connection is cut after a few events, and the next may reach the other one."""
+    gateway = start_gateway([worker.url], redis_url=redis.url, processes="2")
+    customer = gateway.customer()
+    worker.script(Behaviour(tokens=30))
+    texts: list[str] = []
+    with proxy_in_thread(gateway.url) as proxy:
+        proxy.do(cut_after, 2000)
+        for _ in range(6):
+            with (
+                Museway(customer.secret, base_url=proxy.url, retry=RetryPolicy(max_retries=8, first_s=0.005)) as client,
+                client.stream("Why?", max_tokens=40) as stream,
+            ):
+                texts.append("".join(stream.text()))
+    assert texts == [entry.text for entry in calls(worker).values()]
+    assert len(gateway.drained_export(6)) == 6
 
 
 @pytest.mark.faults

@@ -93,6 +93,16 @@ def test_what_waiting_does_not_help_is_raised_at_once(
     assert len(server.heard) == 1
 
 
+def test_what_another_process_answers_is_waited_for(server: ScriptedServer, client: Museway) -> None:
+    in_progress = refusal(409, "request_in_progress", "invalid_request_error", retry_after="0")
+    server.script(*[in_progress] * 8, answer(TOKENIZED))
+    assert client.tokenize("x").count == 1
+    with Museway("mw_k", base_url=server.url, max_retries=0) as impatient:
+        server.script(in_progress)
+        with pytest.raises(ConflictError):
+            impatient.tokenize("x")
+
+
 def test_the_server_may_ask_for_a_retry(server: ScriptedServer, client: Museway) -> None:
     server.script(refusal(400, "odd", x_should_retry="true"), answer(BALANCE))
     client.balance()

@@ -192,7 +192,10 @@ def stream_restarted() -> ApiError:
 def _about_its_key(exc: OtherBody | AnswerNotKept | Abandoned | RunningElsewhere) -> ApiError:
     match exc:
         case RunningElsewhere():
-            return _later("request_in_progress", "The request of this 'Idempotency-Key' is being answered.", 1)
+            # another connection may reach the process that runs it
+            headers = {"retry-after": "1", "retry-after-ms": "250", "connection": "close"}
+            message = "The request of this 'Idempotency-Key' is being answered by another process."
+            return ApiError("request_in_progress", message, headers=headers)
         case OtherBody():
             message = "This 'Idempotency-Key' was used for a request with another body."
             return ApiError("idempotency_key_reused", message, param="Idempotency-Key")

@@ -198,7 +198,7 @@ def _refusal(codes: Sequence[str], schema: Json) -> Json:
 def _refusal_headers(codes: Sequence[str]) -> Iterator[str]:
     yield "x-request-id"
     status = TABLE[codes[0]].status
-    if status in (402, 429, 503):
+    if status in (402, 409, 429, 503):
         yield "retry-after"
     if status == 402 or "rate_limit_exceeded" in codes:
         yield from LIMIT_HEADERS
