@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +130,25 @@ def test_money_in_reaches_every_process_once(
     for times in (1, 2):
         grant(gateways[0], customer, 5_000_000_000)
         settled(gateways, customer, times * 5_000_000_000 + 1, within_s=1)
+
+
+def test_a_process_that_is_stopped_leaves_nothing(
+    start_gateway: StartGateway, fake_worker: FakeWorker, redis: ValkeyServer
+) -> None:
+    first, second = [start_gateway([fake_worker.url], redis_url=redis.url) for _ in range(2)]
+    customer = first.customer()
+    left = 10_000_000_000 - cost(second, customer.secret)
+    assert second.stop() == 0
+    assert list((second.data_dir / "journal").iterdir()) == []
+    settled([first], customer, left)
+
+    async def members(pool: Pool) -> int:
+        return int(await pool.fetchval("select count(*) from platform.limiter_member"))
+
+    first.until(lambda: first.in_database(members) == 1, within_s=5)
+    said = first.balance(customer.secret)
+    assert (said["posted_nano_usd"], said["undrained_nano_usd"]) == (left, 0)
+    reconciled(first)
 
 
 @pytest.mark.faults
@@ -273,3 +294,22 @@ def test_workers_of_one_server_share(start_gateway: StartGateway, fake_worker: F
     assert (credit["kind"], credit["left"]) == ("credit", 5 * price - spent)
     settled([gateway], customer, 5 * price - spent)
     compare(fake_worker, gateway)
+
+
+@pytest.mark.faults
+def test_one_worker_of_a_server_is_killed(start_gateway: StartGateway, redis: ValkeyServer) -> None:
+    """Its streams break, the other's go on; the server starts another, which bills what the dead one had begun."""
+    with FakeWorker(Options(delay_ms=5)) as worker:
+        gateway = start_gateway([worker.url], redis_url=redis.url, processes="2", **HURRIED)
+        customer = gateway.customer()
+        worker.script(Behaviour(tokens=600))
+        streams = [Stream(gateway, customer.secret) for _ in range(6)]
+        journals = sorted((gateway.data_dir / "journal").iterdir())
+        assert len(journals) == 2
+        os.kill(int(journals[0].name.split("-")[1]), signal.SIGKILL)
+        for stream in streams:
+            stream.end()
+        lines = {line["rid"]: line for line in gateway.drained_export(6)}
+        assert {line["state"] for line in lines.values()} <= {"interrupted", "complete"}
+        settled([gateway], customer, 10_000_000_000 - money(lines))
+        reconciled(gateway)

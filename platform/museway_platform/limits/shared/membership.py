@@ -55,6 +55,7 @@ class Membership:
         self._still = AsyncExitStack()
         self._generation = 0
         self._waited_for = ""
+        self._said = ""
 
     async def run(self) -> None:
         try:
@@ -76,7 +77,10 @@ class Membership:
             async with self._pool.acquire() as connection:
                 await self._keep(connection)
         except (RedisUnavailable, LimiterUnavailable) as error:
-            log.warning("limits are not available: %s", error)
+            if str(error) != self._said:
+                log.warning("limits are not available: %s", error)
+            self._said = str(error)
+            await self._still.aclose()  # bills go on; if anything moves meanwhile, `_build` sees it
             await asyncio.sleep(INTERVAL_S)
         except UNAVAILABLE as error:
             if isinstance(error, ValueError):  # a value that can't be encoded now, nor later
@@ -104,6 +108,7 @@ class Membership:
         elif not self._limiter.is_open:
             await self._still.aclose()
             self._limiter.open()
+            self._said = ""
             await self._opened()
         else:
             await self._bury(connection, members)
