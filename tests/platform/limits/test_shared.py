@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from doubles.tcp_proxy import TcpProxy, Toward
 from limiters import DAY, SECOND, World, connect, new_generation, ns, opened, shared_world, shared_worlds, used
 from museway_platform.limits.limiter import Admitted, HoldFault, LimiterUnavailable, Refused, Subject
 from museway_platform.limits.policy import Cap, Period, RateLimit
 from museway_platform.limits.shared.limiter import SharedLimiter
+from museway_platform.limits.shared.trips import SCRIPT
 from museway_platform.limits.spending import bounds
 from redis_server import ValkeyServer, throw_away_redis
 
@@ -201,6 +203,55 @@ async def test_an_admission_that_is_cancelled_leaves_nothing(world: World) -> No
         await asyncio.gather(asked, return_exceptions=True)
     assert (await world.limiter.balance("org_1")).held == 0
     assert shared(world).holds_open == 0
+
+
+@pytest.mark.parametrize(
+    (
+        "toward",
+        "already",
+    ),  # about what passes before the first operation: the script, and what the server says of itself
+    [(Toward.SERVER, len(SCRIPT)), (Toward.CLIENT, 4000)],
+)
+async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(
+    stack: AsyncExitStack, redis: ValkeyServer, toward: Toward, already: int
+) -> None:
+    """Questions or answers are lost; what was asked may have been done or not. Afterwards the account says what this side
+    believes."""
+    proxy = await stack.enter_async_context(TcpProxy(redis.url))
+    world = await shared_world(stack, proxy.url)
+    limiter, left, open_holds = shared(world), 1000, set[str]()
+
+    async def one(amount: int) -> None:
+        nonlocal left
+        try:
+            hold = await world.held(amount=amount)
+        except LimiterUnavailable:
+            return
+        open_holds.add(hold)
+        await limiter.extend(hold, amount=1, output_tokens=0)
+        if amount % 3:
+            open_holds.discard(hold)
+            await limiter.settle(hold, used(amount=amount - 1))
+            left -= amount - 1
+
+    refused = 0
+    for cut_after in range(already, already + 8000, 97):
+        proxy.faults.cut_after[toward] = cut_after
+        await asyncio.gather(*(one(amount) for amount in range(1, 8)))
+        proxy.faults.cut_after.clear()
+        refused += limiter.loss.is_set()
+        limiter.loss.clear()
+        limiter.shut()
+        await connect(stack, proxy.url, limiter, limiter.generation)
+        opened(limiter)
+        for hold in open_holds:
+            await limiter.release(hold)
+        open_holds.clear()
+        said = await limiter.balance("org_1")
+        assert (said.available, said.held, limiter.holds_open) == (left, 0, 0), cut_after
+        await limiter.posted("org_1", sequence=limiter.sequence("org_1") + 1, delta=1000 - left)
+        left = 1000
+    assert 10 < refused < 80, "the cuts were never where something happens"
 
 
 async def test_while_redis_is_away_nothing_begins_and_nothing_is_lost(stack: AsyncExitStack) -> None:
