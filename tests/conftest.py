@@ -6,7 +6,7 @@ import pytest
 
 from doubles.fixtures import fake_worker, fake_worker_process
 from gateway import start_gateway
-from postgres import database, empty_database, migrated_template, pool, postgres_dsn, postgres_server
+from postgres import database, empty_database, migrated_template, other_database, pool, postgres_dsn, postgres_server
 from real_engine import pytest_collection_modifyitems, real_worker, second_real_worker
 from redis_server import redis, redis_server
 from traffic import wiretapped
@@ -17,6 +17,7 @@ __all__ = [
     "fake_worker",
     "fake_worker_process",
     "migrated_template",
+    "other_database",
     "pool",
     "postgres_dsn",
     "postgres_server",

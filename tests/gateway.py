@@ -46,7 +46,7 @@ class Gateway:
     """One gateway process on a database and a data directory of its own."""
 
     def __init__(self, dsn: str, engine_urls: Sequence[str], data_dir: Path, settings: Mapping[str, str]) -> None:
-        self.dsn = dsn
+        self.dsn = settings.get("MUSEWAY_DATABASE_URL", dsn)
         self.data_dir = data_dir
         self.port = free_port()
         self._environment = {
@@ -68,7 +68,7 @@ class Gateway:
     def beside(self) -> Gateway:
         """Another gateway on the same database and disk, with the same settings; it ends before this one."""
         settings = {name: value for name, value in self._environment.items() if name.startswith("MUSEWAY_")}
-        other = Gateway(self.dsn, (), self.data_dir, {**settings, "MUSEWAY_PORT": "0"})
+        other = Gateway(self.dsn, (), self.data_dir, settings)
         other._environment["MUSEWAY_PORT"] = str(other.port)
         other.log = self.data_dir / f"gateway-{other.port}.log"
         self._beside.append(other)

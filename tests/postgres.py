@@ -26,6 +26,7 @@ __all__ = [
     "database",
     "empty_database",
     "migrated_template",
+    "other_database",
     "pool",
     "postgres_dsn",
     "postgres_server",
@@ -73,6 +74,12 @@ def migrated_template(postgres_dsn: str) -> str:
 @pytest.fixture
 def database(postgres_dsn: str, migrated_template: str) -> Iterator[str]:
     """The DSN of a fresh, migrated database of this test alone."""
+    yield from _clone(postgres_dsn, migrated_template)
+
+
+@pytest.fixture
+def other_database(postgres_dsn: str, migrated_template: str) -> Iterator[str]:
+    """As `database`, another one."""
     yield from _clone(postgres_dsn, migrated_template)
 
 

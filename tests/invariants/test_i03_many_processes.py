@@ -22,6 +22,7 @@ from museway_platform.identity.ids import new_id
 from redis_server import ValkeyServer, throw_away_redis
 
 BODY = {"model": "muse", "messages": [{"role": "user", "content": "Tell me of the sea."}], "max_tokens": 100}
+GRANTED = 10_000_000_000
 HURRIED = {"recovery_interval_s": "1"}
 
 
@@ -137,7 +138,7 @@ def test_a_process_that_is_stopped_leaves_nothing(
 ) -> None:
     first, second = [start_gateway([fake_worker.url], redis_url=redis.url) for _ in range(2)]
     customer = first.customer()
-    left = 10_000_000_000 - cost(second, customer.secret)
+    left = GRANTED - cost(second, customer.secret)
     assert second.stop() == 0
     assert list((second.data_dir / "journal").iterdir()) == []
     settled([first], customer, left)
@@ -165,7 +166,7 @@ def test_a_killed_process_is_recovered_by_its_peer(start_gateway: StartGateway, 
             stream.end()
         lines = first.drained_export(3)
         assert [line["state"] for line in lines] == ["interrupted"] * 3
-        settled([first], customer, 10_000_000_000 - money({line["rid"]: line for line in lines}))
+        settled([first], customer, GRANTED - money({line["rid"]: line for line in lines}))
         reconciled(first)
 
 
@@ -186,7 +187,7 @@ def test_a_process_that_was_asleep_while_its_journal_was_claimed(
         second.pause()
         (asleep / "lock").unlink()
         lines = first.drained_export(2)
-        left = 10_000_000_000 - money({line["rid"]: line for line in lines})
+        left = GRANTED - money({line["rid"]: line for line in lines})
         settled([first], customer, left)
         second.resume()
         for stream in streams:
@@ -220,7 +221,7 @@ def test_redis_is_killed_under_load(start_gateway: StartGateway, kept: bool) -> 
         for gateway in gateways:
             gateway.until(lambda g=gateway: ask(g, customer.secret).status_code == 200, within_s=10)
         _, lines = compare(worker, gateways[0])
-        settled(gateways, customer, 10_000_000_000 - money(lines))
+        settled(gateways, customer, GRANTED - money(lines))
         reconciled(gateways[0])
 
 
@@ -239,7 +240,7 @@ def test_a_stream_ends_at_its_cover_while_redis_is_away(start_gateway: StartGate
         gateway.until(lambda: ask(gateway, customer.secret).status_code == 200, within_s=10)
         _, records = compare(worker, gateway)
         assert min(line["output"] for line in records.values()) <= 256
-        settled([gateway], customer, 10_000_000_000 - money(records))
+        settled([gateway], customer, GRANTED - money(records))
         reconciled(gateway)
 
 
@@ -266,8 +267,21 @@ def test_everything_is_killed_at_once(start_gateway: StartGateway) -> None:
         gateways[0].until(lambda: ask(gateways[0], customer.secret).status_code == 200, within_s=20)
         lines = gateways[0].drained_export(5)
         assert [line["state"] for line in lines].count("interrupted") == 4
-        settled(gateways, customer, 10_000_000_000 - money({line["rid"]: line for line in lines}))
+        settled(gateways, customer, GRANTED - money({line["rid"]: line for line in lines}))
         reconciled(gateways[0])
+
+
+def test_databases_that_share_a_redis_do_not_meet(
+    start_gateway: StartGateway, fake_worker: FakeWorker, redis: ValkeyServer, other_database: str
+) -> None:
+    ours = start_gateway([fake_worker.url], redis_url=redis.url)
+    others = start_gateway([fake_worker.url], redis_url=redis.url, database_url=other_database)
+    left = {gateway: (who := gateway.customer(), GRANTED - cost(gateway, who.secret)) for gateway in (ours, others)}
+    ours.stop()
+    ours.start()  # connects afresh, and finds what it left
+    for gateway, (customer, amount) in left.items():
+        settled([gateway], customer, amount)
+        assert gateway.log.read_text().count("counted anew") == 1  # when it began
 
 
 def test_a_process_that_counts_for_itself_is_refused_beside_them(
@@ -311,5 +325,5 @@ def test_one_worker_of_a_server_is_killed(start_gateway: StartGateway, redis: Va
             stream.end()
         lines = {line["rid"]: line for line in gateway.drained_export(6)}
         assert {line["state"] for line in lines.values()} <= {"interrupted", "complete"}
-        settled([gateway], customer, 10_000_000_000 - money(lines))
+        settled([gateway], customer, GRANTED - money(lines))
         reconciled(gateway)

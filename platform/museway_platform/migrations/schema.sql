@@ -406,6 +406,7 @@ CREATE TABLE platform.limiter_generation (
     built boolean DEFAULT false NOT NULL,
     reason text NOT NULL,
     begun timestamp with time zone DEFAULT now() NOT NULL,
+    deployment text DEFAULT (gen_random_uuid())::text NOT NULL,
     CONSTRAINT limiter_generation_generation_check CHECK ((generation > 0)),
     CONSTRAINT limiter_generation_single_check CHECK (single)
 );
@@ -413,6 +414,8 @@ CREATE TABLE platform.limiter_generation (
 COMMENT ON TABLE platform.limiter_generation IS 'Which counting is in force: another one begins where Redis lost what it had, or may have.';
 
 COMMENT ON COLUMN platform.limiter_generation.built IS 'Every process has told what it knew, and accounts are open.';
+
+COMMENT ON COLUMN platform.limiter_generation.deployment IS 'This database among those that count in the same Redis.';
 
 CREATE TABLE platform.limiter_member (
     journal text NOT NULL,

@@ -30,7 +30,8 @@ log = logging.getLogger("museway.limits")
 INTERVAL_S: Final = 0.5
 HURRY_S: Final = 0.05
 """Between looks while the limiter is shut."""
-MARKER: Final = "museway:generation"
+MARKER: Final = "museway:generation:"
+"""With the deployment after it: the number of the generation that Redis has the counters of."""
 _NOTHING: Final = Used(input_tokens=0, cached_tokens=0, output_tokens=0, amount=0)
 _AT_A_TIME: Final = 1000
 
@@ -133,7 +134,7 @@ class Membership:
             return self._limiter.lost
         if found.server != server.id:
             return "Redis was restarted, or is another one"
-        if is_fresh and found.built and await server.get(MARKER) != str(found.number):
+        if is_fresh and found.built and await server.get(MARKER + found.deployment) != str(found.number):
             return "Redis lost its data"
         return None
 
@@ -179,7 +180,7 @@ class Membership:
                 await self._begin(connection, found, server, "usage was drained while limits were counted anew")
                 return
             await self._limiter.open_accounts({one.organization: (one.posted, one.sequence) for one in balances})
-            await server.set(MARKER, str(found.number))
+            await server.set(MARKER + found.deployment, str(found.number))
             await store.built(connection, found.number)
         self._limiter.loss.set()  # open at once
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from museway_platform.database.pool import Connection
 from museway_platform.limits.limiter import Used
 
-_GENERATION = "select generation, server, built from platform.limiter_generation"
+_GENERATION = "select generation, server, built, deployment from platform.limiter_generation"
 _BEGIN = """
 insert into platform.limiter_generation (generation, server, reason) values ($1 + 1, $2, $3)
 on conflict (single) do update set generation = excluded.generation, server = excluded.server, reason = excluded.reason,
@@ -34,11 +34,12 @@ from billing.usage where request_id = any($1) group by hold_id
 
 
 class Generation(Struct, frozen=True):
-    """`server`: in which the counters are. `built`: they are whole, and accounts are open."""
+    """`server`: in which the counters are. `built`: they are whole, and accounts are open. `deployment`: this database."""
 
     number: int
     server: str
     built: bool
+    deployment: str
 
 
 class Member(Struct, frozen=True):
@@ -53,7 +54,9 @@ class Member(Struct, frozen=True):
 
 async def generation(connection: Connection, *, lock: bool = False) -> Generation | None:
     row = await connection.fetchrow(_GENERATION + (" for update" if lock else ""))
-    return None if row is None else Generation(row["generation"], row["server"], row["built"])
+    if row is None:
+        return None
+    return Generation(row["generation"], row["server"], row["built"], row["deployment"])
 
 
 async def begin_generation(connection: Connection, *, after: int, server: str, reason: str) -> bool:
