@@ -16,12 +16,12 @@ from gateway import StartGateway
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(scaled(180, 1800))]
 
-SECONDS = scaled(20.0, 1200.0)
-WARM_S = scaled(10.0, 240.0)
+SECONDS = scaled(12.0, 1200.0)
+WARM_S = scaled(6.0, 240.0)
 CLIENTS = 12
 MIB = 1 << 20
 GROWS = scaled(0.10, 0.05)
-"""By how much memory may differ from what it was when warm. In 20 s caches that fill once are a larger part of it."""
+"""By how much memory may differ from what it was when warm. In a few seconds caches that fill once are a larger part of it."""
 
 
 def test_steady_load(start_gateway: StartGateway) -> None:
