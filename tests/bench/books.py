@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -82,10 +81,11 @@ def main() -> None:
         asyncio.run(fill(server.dsn, records))
         environment = {**os.environ, "MUSEWAY_DATABASE_URL": server.dsn, "MUSEWAY_DATA_DIR": folder}
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", "museway_platform", "reconcile"], env=environment, check=False)
+        command = subprocess.Popen([sys.executable, "-m", "museway_platform", "reconcile"], env=environment)
+        _, status, usage = os.wait4(command.pid, 0)  # its own memory: PostgreSQL's is another matter
         took = time.monotonic() - began
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    sys.stdout.write(f"{records:,} records: {took:.1f} s, at most {memory} MiB, exit {done.returncode}\n")
+    code = os.waitstatus_to_exitcode(status)
+    sys.stdout.write(f"{records:,} records: {took:.1f} s, at most {usage.ru_maxrss // 1024} MiB, exit {code}\n")
 
 
 if __name__ == "__main__":

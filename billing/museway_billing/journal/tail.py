@@ -130,18 +130,10 @@ class Tail:
         later = [(first, path) for first, path in segment_paths(self._home) if first > self._first]
         if not later:
             return False
-        if self._has_more():
-            return True  # written between the look at the segment and the look for the next, which comes after it
         if 0 < later[0][0] - self._next < RECOVERY_JUMP:
             self.damaged.append(self._path)
         self._enter(*later[0])
         return True
-
-    def _has_more(self) -> bool:
-        assert self._path is not None
-        with self._path.open("rb") as file:
-            data = os.pread(file.fileno(), FRAME_BYTES_MAX, self._offset)
-        return read_frame(data, 0, self._next) is not None
 
     def drained(self, sequence: int) -> None:
         """Everything up to `sequence` is in PostgreSQL: let go of the segments that hold nothing after it, but the last."""
@@ -152,6 +144,8 @@ class Tail:
         for (_, path), (following, _) in pairwise(segments):
             if following - 1 <= sequence and path not in self.damaged:
                 retire(path)
+                if path == self._path:  # read to its end before the next one had its name
+                    self._path = None
 
 
 def last_sequence(home: Path) -> int:

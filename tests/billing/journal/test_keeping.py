@@ -64,3 +64,19 @@ def test_they_are_kept_for_a_week(tmp_path: Path) -> None:
     assert len(list(home.iterdir())) == 2
     prune(journals, now_ns=written + KEPT_FOR.days * DAY_NS + 1_000_000_000)
     assert list(kept_folder(journals).iterdir()) == []
+
+
+def test_the_drain_goes_on_after_it_let_go_of_the_segment_it_stood_in(tmp_path: Path) -> None:
+    """It had read to the end of one before the next got its name."""
+
+    async def run() -> None:
+        journal = await Journal.open(tmp_path, process="gateway", slots=8, segment_bytes=SEGMENT_BYTES_MIN)
+        drained = 0
+        for number, one in enumerate(RECORDS, start=1):
+            await journal.append(one)
+            journal.pending.drained(drained)
+            assert journal.pending.read(10).records == (one,)
+            drained = number
+        await journal.close()
+
+    asyncio.run(run())
