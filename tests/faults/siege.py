@@ -230,9 +230,9 @@ class Siege:
         (monotonic): what the gateway began from then on, until it noticed that it had been fenced, is nobody's to bill.
         `again`: a request is served at the end.
         """
+        wait_at_rest(self.gateway)  # first: a request whose client has left may be on its way to the worker still
         book = [entry for entry in self.worker.wait_idle(_IDLE_S) if entry.rid.startswith("req_")]
         book, calls = book[self._calls :], len(book)
-        wait_at_rest(self.gateway)
         records = self.records()
         if fenced_at is not None:
             recorded = {record.rid for record in records}

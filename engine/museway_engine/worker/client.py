@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from museway_engine.worker.connection import Connection, ConnectionFailed
 
-_ABORTS_MAX = 8
+_ABORTS_MAX = 32
 """Aborts at once: a thousand clients that vanish together would else open a thousand connections for them."""
 
 
