@@ -1,12 +1,14 @@
 """Drained segments kept for some days, so that a restored database can be drained again from where its backup ends.
 
 They are moved to a folder beside the journals, `journal-drained/<journal id>/log-…`: where that folder exists they are kept,
-elsewhere they are deleted. Beside, not inside: what lies among the journals is claimed.
+elsewhere they are deleted, and so are the oldest while the disk has less than a fifth of its room left. Beside, not inside:
+what lies among the journals is claimed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from museway_billing.usage import UsageRecord
 
 KEPT_FOR = timedelta(days=7)
 PRUNED_EVERY_S = 3600
+FREE_SHARE = 5
 PAGE_RECORDS = 250
 
 
@@ -47,6 +50,30 @@ def retire(segment: Path) -> None:
     place = kept.joinpath(home.name)
     place.mkdir(mode=0o700, exist_ok=True)
     segment.rename(place.joinpath(segment.name))
+    _leave_room(kept)
+
+
+def _leave_room(kept: Path) -> None:
+    """What is kept never stands in the way of what is to come: the oldest goes while less than a fifth of the disk is free."""
+    if _has_room(kept):
+        return
+    for path in sorted(kept.glob("*/*"), key=_written):
+        path.unlink(missing_ok=True)
+        if _has_room(kept):
+            return
+
+
+def _has_room(folder: Path) -> bool:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * FREE_SHARE >= disk.f_blocks
+
+
+def _written(path: Path) -> int:
+    """When, in ns since the epoch; 0 where another process has deleted it."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def retire_all(home: Path) -> None:
@@ -63,9 +90,9 @@ def prune(journals: Path, *, now_ns: int) -> None:
     kept, before = kept_folder(journals), now_ns - KEPT_FOR // timedelta(microseconds=1) * 1000
     for home in sorted(kept.iterdir()) if kept.is_dir() else ():
         for _, path in segment_paths(home):
-            if path.stat().st_mtime_ns < before:
+            if _written(path) < before:
                 path.unlink(missing_ok=True)
-        if not any(home.iterdir()):
+        with contextlib.suppress(OSError):  # it is not empty, or another process was faster
             home.rmdir()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from calls import finished, identity
 from museway_billing.journal import Journal
-from museway_billing.journal.keeping import KEPT_FOR, keep_drained, kept_folder, needed_after, pages, prune
+from museway_billing.journal.keeping import KEPT_FOR, keep_drained, kept_folder, needed_after, pages, prune, retire
 from museway_billing.journal.log import SEGMENT_BYTES_MIN
 
 RECORDS = [finished(identity(number)) for number in range(1, 9)]
@@ -80,3 +82,27 @@ def test_the_drain_goes_on_after_it_let_go_of_the_segment_it_stood_in(tmp_path: 
         await journal.close()
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Four megabytes."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("needs to mount a tmpfs")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_what_is_kept_leaves_room_for_what_is_to_come(small_disk: Path) -> None:
+    journals = small_disk / "journal"
+    (journals / "gateway").mkdir(parents=True)
+    keep_drained(journals)
+    for number in range(1, 12):
+        segment = journals / "gateway" / f"log-{number:020}"
+        segment.write_bytes(b"x" * 500_000)
+        retire(segment)
+    kept = sorted(int(path.name.removeprefix("log-")) for path in kept_folder(journals).glob("*/*"))
+    assert kept == [6, 7, 8, 9, 10, 11], "the newest"
