@@ -17,7 +17,7 @@ from gateway import StartGateway
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(scaled(180, 1800))]
 
 SECONDS = scaled(12.0, 1200.0)
-WARM_S = scaled(6.0, 240.0)
+WARM_S = scaled(6.0, 120.0)
 CLIENTS = 12
 MIB = 1 << 20
 GROWS = scaled(0.10, 0.05)
