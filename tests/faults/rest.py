@@ -84,7 +84,7 @@ class Held(Struct, frozen=True):
 
 def held(gateway: Gateway) -> Held:
     pid = worker_pid(gateway)
-    ours = _sockets(pid)
+    ours, files = _descriptors(pid)
     listening, open_to = set[str](), dict[str, tuple[str, str]]()
     for name in ("tcp", "tcp6"):
         table = Path(f"/proc/{pid}/net/{name}")
@@ -96,11 +96,12 @@ def held(gateway: Gateway) -> Held:
             open_to[inode] = (local, state)
     tcp = [open_to[inode] for inode in ours if inode in open_to and open_to[inode][1] != _TCP_LISTEN]
     clients = sum(local in listening for local, _ in tcp)
-    return Held(clients, len(tcp) - clients, len(os.listdir(f"/proc/{pid}/fd")) - len(ours))
+    return Held(clients, len(tcp) - clients, files)
 
 
-def _sockets(pid: int) -> set[str]:
-    found = set[str]()
+def _descriptors(pid: int) -> tuple[set[str], int]:
+    """The inodes of its sockets, and how many other descriptors it has, in one look."""
+    found, files = set[str](), 0
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
             match = _SOCKET.match(os.readlink(descriptor))
@@ -108,7 +109,9 @@ def _sockets(pid: int) -> set[str]:
             continue
         if match:
             found.add(match[1])
-    return found
+        else:
+            files += 1
+    return found, files
 
 
 def rss_bytes(pid: int) -> int:
