@@ -22,6 +22,8 @@ STREAMS = scaled(200, 2000)
 AT_ONCE = scaled(64, 256)
 PATH = "/v1/chat/completions"
 MIB = 1 << 20
+JOURNAL_FILES = 2
+"""The journal may have a segment that it ends and one that it begins open beside the one it had."""
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ SECONDS = scaled(12.0, 1200.0)
 WARM_S = scaled(6.0, 120.0)
 CLIENTS = 12
 MIB = 1 << 20
+JOURNAL_FILES = 2
+"""The journal may have a segment that it ends and one that it begins open beside the one it had."""
 GROWS = scaled(0.10, 0.05)
 """By how much memory may differ from what it was when warm. In a few seconds caches that fill once are a larger part of it."""
 
