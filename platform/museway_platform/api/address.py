@@ -37,7 +37,7 @@ class Addresses:
 
     def of(self, scope: Scope) -> str:
         """The client's address; of a chain of trusted proxies the last one before them. Empty where it has none."""
-        client = scope.get("client")
+        client = scope["client"]
         address = client[0] if client else ""
         if self._trusted and self._is_trusted(address):
             for hop in reversed((header(scope, b"x-forwarded-for") or b"").decode("latin-1").split(",")):

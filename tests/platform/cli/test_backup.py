@@ -64,7 +64,12 @@ def test_nothing_is_lost_with_the_database(
 def test_what_is_no_backup(start_gateway: StartGateway, fake_worker: FakeWorker, tmp_path: Path) -> None:
     gateway = start_gateway([fake_worker.url])
     assert gateway.museway("restore", str(tmp_path)).returncode == 2
-    manifest: dict[str, Any] = {"format": 1, "created": "2026-01-01T00:00:00Z", "schema": "9999_later.sql", "journals": {}}
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "created": "2026-01-01T00:00:00Z",
+        "schema": "9999_later.sql",
+        "journals": {},
+    }
     (tmp_path / "backup.json").write_text(json.dumps(manifest))
     told = gateway.museway("restore", str(tmp_path))
     assert told.returncode == 1
