@@ -6,14 +6,16 @@ from __future__ import annotations
 class HoldBack:
     """Gives text on as soon as it can't be part of `marker` any more; from the marker on nothing comes out.
 
-    Whitespace before the first other character is dropped. With an empty marker nothing is held.
+    What was fed together comes out together, or later: a token whose end may begin the marker waits whole, so that there
+    are never more pieces of text than tokens that were counted. Whitespace before the first other character is dropped.
+    With an empty marker nothing is held.
     """
 
     __slots__ = ("_held", "_marker", "_started", "found")
 
     def __init__(self, marker: str) -> None:
         self._marker = marker
-        self._held: str = ""
+        self._held: list[str] = []
         self._started = False
         self.found = False
 
@@ -21,19 +23,22 @@ class HoldBack:
         """What may be shown now."""
         if self.found:
             return ""
-        text = self._held + text
-        marker = self._marker
-        if marker and (at := text.find(marker)) >= 0:
+        self._held.append(text)
+        whole, marker = "".join(self._held), self._marker
+        if marker and (at := whole.find(marker)) >= 0:
             self.found = True
-            self._held = ""
-            return self._lead(text[:at])
-        keep = self._begun(text)
-        self._held = text[len(text) - keep :]
-        return self._lead(text[: len(text) - keep])
+            self._held.clear()
+            return self._lead(whole[:at])
+        free = len(whole) - self._begun(whole)
+        shown = 0
+        while self._held and shown + len(self._held[0]) <= free:
+            shown += len(self._held.pop(0))
+        return self._lead(whole[:shown])
 
     def end(self) -> str:
         """What was held although the marker never came."""
-        held, self._held = self._held, ""
+        held = "".join(self._held)
+        self._held.clear()
         return self._lead(held)
 
     def _begun(self, text: str) -> int:
