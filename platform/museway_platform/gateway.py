@@ -253,7 +253,10 @@ async def _keep_recovering(
 
     while True:
         await asyncio.sleep(interval_s)
-        await _recover(drain, journals, found if isinstance(limiter, MemoryLimiter) else None)
+        try:
+            await _recover(drain, journals, found if isinstance(limiter, MemoryLimiter) else None)
+        except OSError as error:  # no room for what is recovered, say: nothing is lost, the next round finds the same
+            log.warning("what a dead process left can't be recovered now: %s", error)
 
 
 class Background:

@@ -81,3 +81,17 @@ def test_sigterm_lets_running_streams_finish(start_gateway: StartGateway) -> Non
         assert line["state"] == "complete"
         assert line["output"] == entry.completion
         assert gateway.balance(customer.secret)["held_nano_usd"] == 0
+
+
+@pytest.mark.faults
+def test_what_cant_be_recovered_now_does_not_end_who_serves(
+    start_gateway: StartGateway, fake_worker: FakeWorker
+) -> None:
+    """A disk without room, say; here a folder whose lock can't be opened. The next round tries again."""
+    gateway = start_gateway([fake_worker.url], recovery_interval_s="0.2")
+    customer = gateway.customer()
+    (gateway.data_dir / "journal" / "gateway-1-0" / "lock").mkdir(parents=True)
+    gateway.until(lambda: gateway.log.read_text().count("can't be recovered now") >= 2, within_s=10)
+    with gateway.client(customer.secret) as client:
+        assert client.post("/v1/chat/completions", json=BODY | {"stream": False}).status_code == 200
+    assert gateway.stop() == 0
