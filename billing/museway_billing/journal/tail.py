@@ -124,13 +124,15 @@ class Tail:
         return payloads
 
     def _go_on(self) -> bool:
-        """Enter the segment after the current one, which has no more whole frame. False: there is none yet."""
+        """Enter the segment after the current one, which has no more whole frame. False: there is none yet. Raises
+        FileNotFoundError where the current one and those after it were drained and let go meanwhile, by who owns them."""
         if self._path is None:
             return False
         later = [(first, path) for first, path in segment_paths(self._home) if first > self._first]
         if not later:
             return False
         if 0 < later[0][0] - self._next < RECOVERY_JUMP:
+            self._path.stat()  # the oldest is let go first: what is missing behind it was not drained
             self.damaged.append(self._path)
         self._enter(*later[0])
         return True
